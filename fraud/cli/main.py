@@ -1,0 +1,36 @@
+"""`fraud-detect`: the whole platform on the command line.
+
+Modules under `fraud.cli` import nothing heavy at their top: `--help` must answer in half a second.
+"""
+
+import sys
+
+import typer
+
+from fraud.cli.console import say
+
+app = typer.Typer(
+    name="fraud-detect",
+    help="Real-time payment fraud detection on Kafka, Spark and MLflow.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+)
+
+
+def main() -> None:
+    """Run the command line; exit 0 done, 1 failed, 2 usage, 130 interrupted."""
+    from fraud.errors import ConfigError, FraudError
+
+    try:
+        app()
+    except ConfigError as exc:
+        say(f"error: {exc}")
+        sys.exit(2)
+    except FraudError as exc:
+        say(f"error: {exc}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(130)

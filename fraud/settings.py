@@ -1,0 +1,140 @@
+"""The platform's settings: one flat field per environment variable, read once in ``main``.
+
+`.env.example` lists the same names; a test compares the two.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fraud.errors import ConfigError
+
+PREFIX = "FRAUD_"
+
+
+class Settings(BaseSettings):
+    """What differs between a laptop, Compose and a cluster: addresses, limits, trade-offs."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    home: Path = Field(Path(".run"), description="Where data/, logs/, cache/ and demo/ live.")
+
+    kafka_bootstrap: str = Field(
+        "127.0.0.1:9092", description="Kafka's address; `up` starts the embedded broker on its port."
+    )
+    topic_partitions: int = Field(2, ge=1, description="Partitions of `transactions` when `up` creates it.")
+    dlq_retention_hours: int = Field(168, ge=1, description="How long `transactions_dlq` keeps a message.")
+    dlq_retention_mb: int = Field(1024, ge=1, description="How much `transactions_dlq` keeps per partition.")
+    predictions_retention_hours: int = Field(168, ge=1, description="How long predictions are kept.")
+    predictions_retention_mb: int = Field(4096, ge=1, description="How much is kept per partition.")
+
+    s3_endpoint: str = Field("http://127.0.0.1:9000", description="The S3 server.")
+    s3_region: str = Field("us-east-1", description="The S3 region.")
+    s3_access_key: SecretStr | None = Field(None, description="Empty: the embedded server's own key.")
+    s3_secret_key: SecretStr | None = Field(None, description="Empty: the embedded server's own secret.")
+
+    mlflow_uri: str = Field("http://127.0.0.1:5000", description="The MLflow tracking and registry server.")
+    watch_seconds: float = Field(1.0, gt=0, description="How often the watcher looks at the registry.")
+
+    store_url: str = Field(
+        "lmdb:", description="The online store: `lmdb:` (under home), `lmdb:/path` or `redis://host:port/db`."
+    )
+    store_map_mb: int = Field(4096, ge=16, description="LMDB's map size per environment; warns at 80 %.")
+    store_durability: Literal["process", "disk"] = Field(
+        "process",
+        description="`process` survives a kill -9 of any process; `disk` survives a power cut, and waits for it.",
+    )
+
+    spark_master: str = Field("local[2,4]", description="Spark's master; two cores, four tries a task.")
+    spark_ui_port: int = Field(4040, ge=0, description="The Spark UI of the score job.")
+    spark_driver_memory: str = Field("1g", description="The JVM's heap.")
+    score_profile: Literal["latency", "throughput"] = Field(
+        "latency", description="Micro-batches: small and soon, or large and cheap."
+    )
+    max_offsets_per_trigger: int = Field(60_000, ge=1, description="The most that one micro-batch takes.")
+    max_age_days: float | None = Field(
+        7.0,
+        gt=0,
+        description="Transactions older than this at the broker are refused; empty: never (replays).",
+    )
+    java_home: Path | None = Field(None, description="A Java 17 or 21; empty: the machine's, else a wheel's.")
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str], **overrides: object) -> "Settings":
+        """Read the settings from `environ`; an unknown ``FRAUD_`` name or a bad value is an error.
+
+        Raises:
+            ConfigError: the name or the value, and what would be right.
+
+        >>> Settings.load({"FRAUD_TOPIC_PARTITIONS": "4"}).topic_partitions
+        4
+        """
+        values: dict[str, object] = {}
+        for name, value in environ.items():
+            if not name.startswith(PREFIX) or name in OTHER_VARIABLES:
+                continue
+            field = name.removeprefix(PREFIX).lower()
+            if field not in cls.model_fields:
+                near = difflib.get_close_matches(field, cls.model_fields, n=1)
+                hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else ""
+                raise ConfigError(f"{name} is not a setting{hint}")
+            if value != "":
+                values[field] = value
+            elif field == "max_age_days":
+                values[field] = None
+        values.update(overrides)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            field = str(first["loc"][0]) if first["loc"] else "?"
+            raise ConfigError(
+                f"{PREFIX}{field.upper()}={first.get('input')!r} is refused: {first['msg']}"
+            ) from exc
+
+    @classmethod
+    def settings_customise_sources(cls, settings_cls, init_settings, **_):  # type: ignore[no-untyped-def]
+        """Take values from the caller only: `load` is the one place that reads an environment."""
+        return (init_settings,)
+
+    @property
+    def data(self) -> Path:
+        """What must survive: the broker's log, the store, MLflow's database."""
+        return self.home / "data"
+
+    @property
+    def logs(self) -> Path:
+        """One log per server, rotated."""
+        return self.home / "logs"
+
+    @property
+    def cache(self) -> Path:
+        """What can be fetched or built again: jars, unpacked Java."""
+        return self.home / "cache"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Spark's checkpoint of the query `score`."""
+        return self.data / "checkpoints" / "score"
+
+    def port(self, field: str) -> int:
+        """Return the port in an address setting, e.g. ``port("kafka_bootstrap")``.
+
+        >>> Settings.load({}).port("mlflow_uri")
+        5000
+        """
+        value = str(getattr(self, field))
+        first = value.split(",")[0]
+        port = urlsplit(first if "//" in first else f"//{first}").port
+        if port is None:
+            raise ConfigError(f"{PREFIX}{field.upper()}={value!r} names no port; write host:port")
+        return port
+
+
+# Read by others than the settings: the DAGs' command.
+OTHER_VARIABLES = frozenset({"FRAUD_COMMAND"})

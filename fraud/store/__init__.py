@@ -1,0 +1,1 @@
+"""The online store: one protocol (`fraud.store.base`), three implementations; `open_store` chooses by URL."""
