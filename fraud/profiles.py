@@ -1,0 +1,71 @@
+"""A merchant's profile as bytes: a list of changes, each with the quarter from which it counts.
+
+A change says that `transactions` and `frauds` of the merchant's quarter-hour `quarter` differ by so much,
+and that reads from the quarter `effective` on may know it. A read ignores what isn't effective yet, so a
+profile that already holds the future gives the same answer as one that doesn't.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fraud.errors import StoreError
+
+QUARTER_MS = 900_000  # a quarter-hour
+GRACE_QUARTERS = 2  # between a record's own quarter and the first read that may count it
+
+# Quarters are counted from the epoch (UTC). Sorted by (quarter, effective).
+CHANGE = np.dtype([("quarter", "<i4"), ("effective", "<i4"), ("transactions", "<i4"), ("frauds", "<i4")])
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Several merchants' changes side by side.
+
+    Attributes:
+        changes: shape (total,), dtype CHANGE, merchant after merchant, each sorted by quarter.
+        bounds: shape (merchants + 1,), int64; merchant i owns changes[bounds[i]:bounds[i + 1]].
+    """
+
+    changes: npt.NDArray[np.void]
+    bounds: npt.NDArray[np.int64]
+
+
+def unpack(values: Sequence[bytes | None]) -> Profiles:
+    """Lay packed profiles side by side; None is a merchant without one.
+
+    Raises:
+        StoreError: a value isn't a whole number of changes.
+    """
+    sizes = np.fromiter((0 if value is None else len(value) for value in values), np.int64, len(values))
+    if (sizes % CHANGE.itemsize).any():
+        raise StoreError(
+            "a stored merchant profile isn't a whole number of changes; the online store was written by "
+            "another version or is damaged: load it again with `fraud-detect backfill DIR --wipe`"
+        )
+    bounds = np.zeros(len(values) + 1, np.int64)
+    np.cumsum(sizes // CHANGE.itemsize, out=bounds[1:])
+    return Profiles(np.frombuffer(b"".join([v for v in values if v is not None]), CHANGE), bounds)
+
+
+def quarter_of(time_ms: int) -> int:
+    """Return the quarter-hour a time lies in, counted from the epoch.
+
+    >>> quarter_of(900_000)
+    1
+    """
+    return time_ms // QUARTER_MS
+
+
+def is_stale(time_ms: int, through: int | None) -> bool:
+    """Return whether a read at this time may miss changes that were effective by then.
+
+    Exact where `through`, the newest transaction quarter archived, is at least the quarter before the
+    read's (design: the grace of two quarters).
+
+    >>> is_stale(900_000 * 10, 9), is_stale(900_000 * 10, 8), is_stale(0, None)
+    (False, True, True)
+    """
+    return through is None or through < quarter_of(time_ms) - 1
