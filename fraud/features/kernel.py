@@ -1,22 +1,17 @@
-"""The only place that computes a feature: one table, one kernel, three callers.
+"""The arithmetic of every feature, compiled: pure functions over arrays.
 
-The offline builder runs it over whole histories, the score job over a micro-batch with stored histories,
-`score_one` over a single transaction. Time is the event's; nothing here reads a clock. Sums and means are
-taken over the window in arrival order, deviations in a second pass, so every caller does the same
-arithmetic. Definitions and null rules: the table `FEATURES`, from which docs/features.md is made.
+Sums and means are taken over the window in arrival order, deviations in a second pass, so every caller does
+the same arithmetic (running sums lose 4e-9 and go negative after large amounts). Nothing here is infinite.
 """
 
-import hashlib
 import math
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
-import numpy.typing as npt
 
-from fraud.history import MAX_AGE_MS, MAX_ENTRIES, Entries, Events, Histories
-from fraud.profiles import QUARTER_MS, Profiles
+from fraud.history import MAX_AGE_MS, MAX_ENTRIES
+from fraud.profiles import QUARTER_MS
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -34,129 +29,8 @@ def _compiled(function: _F) -> _F:
     return compiled
 
 
-class Feature(NamedTuple):
-    """One row of the table."""
-
-    name: str
-    kind: Literal["float", "count", "flag", "code"]
-    rule: str
-    null: str
-
-
-FEATURES = (
-    Feature("amount", "float", "as sent", "never"),
-    Feature("rolling_avg_7d", "float", "mean amount in (t - 7 d, t]", "no history in the window"),
-    Feature("user_avg_amount_30d", "float", "mean amount in (t - 30 d, t]", "no history in the window"),
-    Feature("amount_to_avg_ratio", "float", "amount / rolling_avg_7d", "rolling_avg_7d is null"),
-    Feature(
-        "amount_zscore",
-        "float",
-        "(amount - mean) / standard deviation over 30 d, ddof 0",
-        "fewer than two entries, or all amounts equal",
-    ),
-    Feature("user_txn_count_1h", "count", "transactions in (t - 1 h, t]", "never"),
-    Feature("user_txn_count_24h", "count", "transactions in (t - 24 h, t]", "never"),
-    Feature("user_txn_count_7d", "count", "transactions in (t - 7 d, t]", "never"),
-    Feature("user_txn_count_30d", "count", "transactions in (t - 30 d, t]", "never"),
-    Feature("user_amount_sum_1h", "float", "sum of amounts in (t - 1 h, t]", "never"),
-    Feature("user_amount_sum_24h", "float", "sum of amounts in (t - 24 h, t]", "never"),
-    Feature("unique_countries_24h", "count", "distinct known countries in (t - 24 h, t]", "never"),
-    Feature("unique_merchants_24h", "count", "distinct merchants in (t - 24 h, t]", "never"),
-    Feature(
-        "country_change_flag", "flag", "1 if the country differs from the last known one", "either is unknown"
-    ),
-    Feature(
-        "device_change_flag", "flag", "1 if the device differs from the last known one", "either is unknown"
-    ),
-    Feature("user_merchant_first_time", "flag", "1 if the merchant isn't in the last 30 d", "never"),
-    Feature("minutes_since_last_txn", "float", "minutes to the latest earlier time", "no history"),
-    Feature(
-        "km_since_last_txn", "float", "great-circle distance to it", "no history, or a position is unknown"
-    ),
-    Feature("speed_kmh", "float", "that distance over that time", "no distance, or no time has passed"),
-    Feature("hour_of_day", "code", "0-23, UTC", "never"),
-    Feature("day_of_week", "code", "Monday 0, UTC", "never"),
-    Feature("is_weekend", "flag", "Saturday or Sunday, UTC", "never"),
-    Feature("is_night", "flag", "00:00-05:59 UTC", "never"),
-    Feature("channel", "code", "position in the schema's list of channels", "absent"),
-    Feature("merchant_category", "code", "the MCC as a number", "absent"),
-    Feature("merchant_txn_count_1d", "count", "the merchant's transactions, 1 d ending 7 d ago", "never"),
-    Feature("merchant_txn_count_7d", "count", "the same over 7 d", "never"),
-    Feature("merchant_txn_count_30d", "count", "the same over 30 d", "never"),
-    Feature("merchant_fraud_rate_1d", "float", "share of known frauds among them", "the count is 0"),
-    Feature("merchant_fraud_rate_7d", "float", "the same over 7 d", "the count is 0"),
-    Feature("merchant_fraud_rate_30d", "float", "the same over 30 d", "the count is 0"),
-)
-FEATURE_NAMES = tuple(feature.name for feature in FEATURES)
-INTEGER_FEATURES = frozenset(feature.name for feature in FEATURES if feature.kind != "float")
-MERCHANT_COLUMNS = slice(FEATURE_NAMES.index("merchant_txn_count_1d"), len(FEATURES))
-USER_COLUMNS = slice(0, MERCHANT_COLUMNS.start)
-
-# Raise the number when the arithmetic changes and the table doesn't.
-FEATURE_VERSION = (
-    "1-" + hashlib.sha256(repr((FEATURES, MAX_ENTRIES, MAX_AGE_MS, DELAY_QUARTERS)).encode()).hexdigest()[:8]
-)
-
-ACCEPTED, DUPLICATE, CONFLICTING = 0, 1, 2  # what the kernel says of an event
-
-Matrix = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Folded:
-    """What came of folding events into histories.
-
-    Attributes:
-        matrix: shape (events, features), float64, NaN is null; rows of repeats are all NaN.
-        status: shape (events,), int8: ACCEPTED, DUPLICATE or CONFLICTING.
-        entries: working array; user i's new history is entries[start[i]:stop[i]], newest[i].
-    """
-
-    matrix: Matrix
-    status: npt.NDArray[np.int8]
-    entries: Entries
-    start: npt.NDArray[np.int64]
-    stop: npt.NDArray[np.int64]
-    newest: npt.NDArray[np.int64]
-
-
-def fold(events: Events, bounds: npt.NDArray[np.int64], histories: Histories) -> Folded:
-    """Compute the user features of `events` in arrival order, each before it joins its user's history.
-
-    Args:
-        events: shape (n,), dtype EVENT, user after user, each in arrival order.
-        bounds: shape (users + 1,), int64; user i owns events[bounds[i]:bounds[i + 1]].
-        histories: the same users' histories before the first event.
-
-    A transaction id that the history holds already is a repeat: it gets no features and leaves no trace.
-    The merchant columns are left NaN; see `add_merchant_features`.
-    """
-    users = len(bounds) - 1
-    matrix = np.full((len(events), len(FEATURES)), np.nan)
-    status = np.zeros(len(events), np.int8)
-    work = np.empty(len(histories.entries) + len(events), histories.entries.dtype)
-    start, stop = np.empty(users, np.int64), np.empty(users, np.int64)
-    newest = histories.newest.copy()
-    _fold(events, bounds, histories.entries, histories.bounds, matrix, status, work, start, stop, newest)
-    return Folded(matrix, status, work, start, stop, newest)
-
-
-def add_merchant_features(
-    matrix: Matrix, times: npt.NDArray[np.int64], merchants: npt.NDArray[np.int64], profiles: Profiles
-) -> None:
-    """Fill the merchant columns of `matrix` in place (the one output argument).
-
-    Args:
-        matrix: shape (n, features), as made by `fold`.
-        times: shape (n,), ms since the epoch.
-        merchants: shape (n,), each row's index into `profiles`.
-        profiles: the merchants' changes; only those effective by the row's quarter count.
-    """
-    _merchants(times, merchants, profiles.changes, profiles.bounds, matrix, MERCHANT_COLUMNS.start)
-
-
 @_compiled
-def _fold(events, bounds, entries, entry_bounds, out, status, work, start, stop, newest):  # type: ignore[no-untyped-def]
+def fold(events, bounds, entries, entry_bounds, out, status, work, start, stop, newest):  # type: ignore[no-untyped-def]
     seen = np.zeros(
         2048, np.uint64
     )  # distinct merchants: open addressing, valid where the stamp is this row's
@@ -236,7 +110,7 @@ def _expire(work, lo, hi, cutoff):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _read(event, work, lo, hi, row, seen, seen_at, countries_at, stamp):  # type: ignore[no-untyped-def]
+def _read(event, work, lo, hi, row, seen, seen_at, countries_at, stamp):  # type: ignore[no-untyped-def]  # noqa: C901 - one pass over the window
     t, amount, merchant = event["time"], event["amount"], event["merchant"]
     n1 = n24 = n7 = n30 = countries = merchants = 0
     s1 = s24 = s7 = s30 = 0.0
@@ -341,11 +215,11 @@ def _kilometres(lat1, lon1, lat2, lon2):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _merchants(times, merchants, changes, bounds, out, column):  # type: ignore[no-untyped-def]
+def merchants(times, owners, changes, bounds, out, column):  # type: ignore[no-untyped-def]
     for i in range(len(times)):
         quarter = times[i] // QUARTER_MS
         end = quarter - DELAY_QUARTERS
-        lo, hi = bounds[merchants[i]], bounds[merchants[i] + 1]
+        lo, hi = bounds[owners[i]], bounds[owners[i] + 1]
         stop = hi
         while lo < hi:  # the first change of the longest window
             middle = (lo + hi) // 2

@@ -1,0 +1,247 @@
+"""What is decided of one slice: messages and state in, answers and changed histories out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from fraud import codec, features, history, profiles
+from fraud.answers import concatenate
+from fraud.codec import Refused
+from fraud.errors import GapError, ServiceError, StoreError
+from fraud.features import ACCEPTED, DUPLICATE, FEATURE_NAMES, FEATURE_VERSION, INTEGER_FEATURES, Matrix
+from fraud.model import Scorer
+from fraud.schema import Transaction
+from fraud.store.base import Answers, Kind, PartitionKey, Pointer, Store
+
+Offsets = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A task's whole input: messages of one partition in offset order, as columns of equal length.
+
+    `offsets` int64; `broker_times` int64, ms since the epoch (LogAppendTime).
+    """
+
+    key: PartitionKey
+    topic: str
+    offsets: Offsets
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    broker_times: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def rows(self, start: int, stop: int) -> "Slice":
+        """Return the messages start..stop of this slice."""
+        cut = slice(start, stop)
+        return Slice(
+            self.key, self.topic, self.offsets[cut], self.keys[cut], self.values[cut], self.broker_times[cut]
+        )
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model in production: what scores, and what to sign with."""
+
+    scorer: Scorer
+    pointer: Pointer
+
+
+def _no_gap(start: int, end: int) -> None:
+    raise GapError(f"the slice starts at offset {end}, the store's position is {start}")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What holds for a whole run of the job.
+
+    Attributes:
+        epoch: the lease's; a commit under another one is fenced.
+        max_age_ms: transactions older than this at the broker are refused; None: never.
+        check_gap: called with (position, first offset) where a slice starts beyond the position; raises
+            GapError unless the broker holds no readable record between them.
+        fault: called with a step and the ids in it; tests raise or end the process there.
+    """
+
+    epoch: int
+    max_age_ms: int | None
+    check_gap: Callable[[int, int], None] = _no_gap
+    fault: Callable[[str, Sequence[str]], None] = field(default=lambda _step, _ids: None)
+
+
+class Decision:
+    """One slice's decision: rows in, answers and changed histories out; nothing is written."""
+
+    def __init__(self, part: Slice, store: Store, model: Model, terms: Terms, now_ms: int) -> None:
+        self.part, self.store, self.model, self.terms = part, store, model, terms
+        self.at = codec.format_time(now_ms)
+        self.changed: dict[str, bytes] = {}
+        self.digests = np.fromiter(
+            (codec.digest(value or b"") for value in part.values), np.uint64, len(part)
+        )
+
+    def decide(self) -> Answers:
+        return concatenate(self._decide(0, len(self.part)))
+
+    def _decide(self, start: int, stop: int) -> list[Answers]:
+        """Decide rows start..stop; where that fails, halve until the culprit stands alone."""
+        try:
+            changed, answers = self._attempt(start, stop)
+        except (StoreError, ServiceError):
+            raise
+        except Exception as exc:  # noqa: BLE001 - whatever a row does, only that row suffers
+            if stop - start > 1:
+                middle = (start + stop) // 2
+                return self._decide(start, middle) + self._decide(middle, stop)
+            refused = Refused("internal_error", None, f"{type(exc).__name__}: {exc}"[:500])
+            return [self._answers(start, stop, {0: refused}, [], [])]
+        self.changed.update(changed)
+        return [answers]
+
+    def _attempt(self, start: int, stop: int) -> tuple[dict[str, bytes], Answers]:
+        part = self.part.rows(start, stop)
+        refused: dict[int, Refused] = {}
+        rows: list[int] = []
+        transactions: list[Transaction] = []
+        for row, (value, key) in enumerate(zip(part.values, part.keys, strict=True)):
+            outcome = codec.decode_transaction(value, key)
+            if isinstance(outcome, Refused):
+                refused[row] = outcome
+            else:
+                rows.append(row)
+                transactions.append(outcome)
+        events = codec.event_columns(transactions, self.digests[start:stop][rows])
+        late = events["time"] - part.broker_times[rows]
+        beyond = late > codec.MAX_AHEAD_MS
+        if self.terms.max_age_ms is not None:
+            beyond |= late < -self.terms.max_age_ms
+        for i in np.flatnonzero(beyond):
+            verdict = codec.check_clock(
+                int(events["time"][i]), int(part.broker_times[rows[i]]), self.terms.max_age_ms
+            )
+            if verdict is not None:
+                refused[rows[i]] = verdict
+        kept = np.flatnonzero(~beyond)
+        rows, transactions = [rows[i] for i in kept], [transactions[i] for i in kept]
+        changed, matrix, status = self._user_features(transactions, events[kept])
+        for i in np.flatnonzero(status != ACCEPTED):
+            refused[rows[i]] = repeat_of(int(status[i]), transactions[i])
+        accepted = np.flatnonzero(status == ACCEPTED)
+        rows, transactions = [rows[i] for i in accepted], [transactions[i] for i in accepted]
+        self.terms.fault("features", [t.transaction_id for t in transactions])
+        values = self._predictions(
+            part.offsets[rows], transactions, events["time"][kept][accepted], matrix[accepted]
+        )
+        return changed, self._answers(start, stop, refused, rows, values)
+
+    def _user_features(
+        self, transactions: list[Transaction], events: history.Events
+    ) -> tuple[dict[str, bytes], Matrix, npt.NDArray[np.int8]]:
+        codes: dict[str, int] = {}
+        who = np.fromiter(
+            (codes.setdefault(t.user_id, len(codes)) for t in transactions), np.int64, len(transactions)
+        )
+        users = list(codes)
+        order = np.argsort(who, kind="stable")
+        bounds = np.zeros(len(users) + 1, np.int64)
+        np.cumsum(np.bincount(who, minlength=len(users)), out=bounds[1:])
+        folded = features.fold(events[order], bounds, history.unpack(self._histories(users)))
+        matrix, status = np.empty_like(folded.matrix), np.empty_like(folded.status)
+        matrix[order], status[order] = folded.matrix, folded.status
+        touched = np.unique(who[status == ACCEPTED])
+        changed = {
+            users[i]: history.pack(int(folded.newest[i]), folded.entries[folded.start[i] : folded.stop[i]])
+            for i in touched
+        }
+        return changed, matrix, status
+
+    def _histories(self, users: list[str]) -> list[bytes | None]:
+        """Return the users' histories, those that this slice already changed among them."""
+        if not self.changed:
+            return self.store.histories.read(self.part.key.partition, users)
+        absent = [user for user in users if user not in self.changed]
+        stored = dict(zip(absent, self.store.histories.read(self.part.key.partition, absent), strict=True))
+        return [self.changed[user] if user in self.changed else stored[user] for user in users]
+
+    def _predictions(
+        self, offsets: Offsets, transactions: list[Transaction], times: npt.NDArray[np.int64], matrix: Matrix
+    ) -> list[bytes]:
+        through = merchant_features(matrix, transactions, times, self.store)
+        scorer, pointer = self.model.scorer, self.model.pointer
+        probabilities = scorer.predict(matrix)
+        return codec.encode_predictions(
+            transactions,
+            matrix,
+            probabilities,
+            (probabilities >= scorer.review).astype(np.int64),
+            decisions(probabilities, scorer),
+            threshold=scorer.review,
+            model_name=pointer.model_name,
+            model_version=pointer.model_version,
+            feature_version=FEATURE_VERSION,
+            profile_through=None if through is None else codec.format_time(through * profiles.QUARTER_MS),
+            topic=self.part.topic,
+            partition=self.part.key.partition,
+            offsets=offsets,
+            scored_at=self.at,
+            names=FEATURE_NAMES,
+            integers=INTEGER_FEATURES,
+        )
+
+    def _answers(
+        self, start: int, stop: int, refused: dict[int, Refused], rows: list[int], values: list[bytes]
+    ) -> Answers:
+        part = self.part.rows(start, stop)
+        kinds = np.full(len(part), Kind.REJECTION, np.uint8)
+        kinds[rows] = Kind.PREDICTION
+        keys: list[bytes | None] = list(part.keys)
+        out: list[bytes] = [b""] * len(part)
+        for row, value in zip(rows, values, strict=True):
+            out[row] = value
+        for row, verdict in refused.items():
+            keys[row], out[row] = codec.reject(
+                verdict,
+                topic=part.topic,
+                partition=part.key.partition,
+                offset=int(part.offsets[row]),
+                key=part.keys[row],
+                raw=part.values[row],
+                rejected_at=self.at,
+            )
+        return Answers(part.offsets, kinds, self.digests[start:stop], keys, out)
+
+
+def merchant_features(
+    matrix: Matrix, transactions: Sequence[Transaction], times: npt.NDArray[np.int64], store: Store
+) -> int | None:
+    """Fill the merchant columns of `matrix` in place from the store; return profile_through."""
+    codes: dict[str, int] = {}
+    who = np.fromiter(
+        (codes.setdefault(t.merchant_id, len(codes)) for t in transactions), np.int64, len(transactions)
+    )
+    packed, through = store.profiles.read(list(codes))
+    features.add_merchant_features(matrix, times, who, profiles.unpack(packed))
+    return through
+
+
+def decisions(probabilities: npt.NDArray[np.float64], scorer: Scorer) -> list[str]:
+    """Return each probability's decision; a threshold belongs to the harsher side."""
+    chosen = np.where(probabilities >= scorer.review, "REVIEW", "APPROVE").astype(object)
+    if scorer.block is not None:
+        chosen[probabilities >= scorer.block] = "BLOCK"
+    result: list[str] = chosen.tolist()
+    return result
+
+
+def repeat_of(status: int, transaction: Transaction) -> Refused:
+    if status == DUPLICATE:
+        return Refused("duplicate", "transaction_id", f"{transaction.transaction_id} was decided before")
+    return Refused(
+        "conflicting_duplicate",
+        "transaction_id",
+        f"{transaction.transaction_id} was decided before with another payload; send a new id",
+    )
