@@ -145,7 +145,7 @@ def _explain(name: str, where: Path, output: str, wrong: list[str]) -> str:
     because = causes[0] if causes else "; ".join(wrong[:3])
     return (
         f"the {len(pinned(name))} jars of `{name}` can't be fetched: {because}. They are fetched once: "
-        f"connect this machine (a proxy goes into JAVA_TOOL_OPTIONS, as -Dhttps.proxyHost=… -Dhttps.proxyPort=…), "
+        f"connect this machine (behind a proxy: JAVA_TOOL_OPTIONS='-Dhttps.proxyHost=… -Dhttps.proxyPort=…') "
         f"or copy the folder {where} from a machine that has it"
     )
 

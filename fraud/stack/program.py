@@ -1,0 +1,30 @@
+"""What the supervisor needs to know about a server."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Program:
+    """One supervised server: how to start it, where it listens, when it is ready.
+
+    Attributes:
+        ports: (port, the setting that names it) of each port that must be free before it starts.
+        prepare: what must be done once before its first start; it may take seconds.
+        ready: answers whether it serves; must not raise for a server that is merely away.
+        after: makes what belongs into it (topics, buckets); returns what a person should know.
+        start_seconds: how long it must live to count as started; below that it is tried four times.
+    """
+
+    name: str
+    command: Sequence[str]
+    address: str
+    ready: Callable[[], bool]
+    ports: Sequence[tuple[int, str]] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    prepare: Callable[[], None] = lambda: None
+    after: Callable[[], Sequence[str]] = tuple
+    ui: str | None = None
+    start_seconds: int = 1
+    stop_seconds: int = 20
+    stop_signal: str = "TERM"
