@@ -34,3 +34,6 @@ def main() -> None:
     except KeyboardInterrupt:
         say("interrupted")
         sys.exit(130)
+
+
+from fraud.cli import data as _data  # noqa: E402,F401
