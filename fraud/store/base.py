@@ -131,7 +131,7 @@ class Histories(Protocol):
         """Raise the marks (never lowers one); FencedError if the lease is lost."""
 
     def trim(self, lease: Lease, *, committed_before: int) -> int:
-        """Drop outbox chunks wholly below the mark and committed before this time (ms); return how many answers."""
+        """Drop chunks wholly below the mark and committed before this time (ms); return how many answers."""
 
     def load(self, partition: int, histories: Iterable[tuple[str, bytes]]) -> int:
         """Bulk-write histories (backfill); return how many."""

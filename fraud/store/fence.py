@@ -1,0 +1,51 @@
+"""What every store refuses in the same words: a commit by an orphan, a second start, an unknown partition."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from fraud.errors import FencedError, StoreError
+from fraud.store.base import PartitionKey, SliceCommit
+
+
+def check_order(commit: SliceCommit) -> None:
+    """Raise StoreError unless the answers lie in [expected, position) in strictly rising offset order."""
+    offsets = commit.answers.offsets
+    rising = bool(np.all(np.diff(offsets) > 0))
+    inside = not len(offsets) or (offsets[0] >= commit.expected and offsets[-1] < commit.position)
+    if commit.position < commit.expected or not rising or not inside:
+        raise StoreError(
+            f"a slice of partition {commit.key.partition} from {commit.expected} to {commit.position} "
+            "carries answers out of order or outside of it; nothing was written"
+        )
+
+
+def check_fence(commit: SliceCommit, position: int | None, epoch: int | None) -> None:
+    """Raise FencedError unless the stored position and the score lease's epoch are the commit's."""
+    topic_id, partition = commit.key
+    if position is None:
+        raise FencedError(f"partition {partition} of topic {topic_id} was never started; nothing was written")
+    if epoch != commit.epoch:
+        raise FencedError(
+            f"a commit for partition {partition} carries epoch {commit.epoch}, the lease is at {epoch}: "
+            "another job has taken over; nothing was written"
+        )
+    if position != commit.expected:
+        raise FencedError(
+            f"a commit for partition {partition} of topic {topic_id} expects position {commit.expected}, "
+            f"the store is at {position}: the slice was committed by somebody else; nothing was written"
+        )
+
+
+def already_started(positions: Iterable[PartitionKey]) -> FencedError:
+    """Return the refusal of a second start."""
+    key = min(positions)
+    return FencedError(
+        f"the store already has a position for partition {key.partition} of topic {key.topic_id}; "
+        "continue from it, or wipe the store and rebuild"
+    )
+
+
+def unknown_partition(key: PartitionKey) -> StoreError:
+    """Return the refusal of a mark where there is no position."""
+    return StoreError(f"partition {key.partition} of topic {key.topic_id} was never started: it has no mark")

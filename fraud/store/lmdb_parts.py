@@ -1,0 +1,131 @@
+"""Merchant profiles and the serving model, an LMDB environment each, and the store of all three.
+
+Profiles: ``m merchant_id`` → packed changes, ``t`` → `profile_through`.
+Serving: ``b sha256`` → bundle, ``p`` → pointer.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import lmdb
+
+from fraud.errors import StoreError
+from fraud.store import flips
+from fraud.store.base import Headroom, Pointer, Store
+from fraud.store.lmdb_environment import Environment
+from fraud.store.lmdb_histories import LmdbHistories
+from fraud.store.lmdb_keys import NUMBER, scan
+
+
+def open_lmdb(path: Path, *, map_mb: int, durability: str) -> Store:
+    """Return the store in a directory; nothing opens before its first use, so it may be made before a fork.
+
+    `durability` is ``process`` or ``disk``: see `fraud.store.lmdb_environment`.
+    """
+    path = path.absolute()
+    parts = {
+        part: Environment(path / part, part=part, map_mb=map_mb, sync=durability == "disk")
+        for part in ("histories", "profiles", "serving")
+    }
+
+    def close() -> None:
+        for environment in parts.values():
+            environment.close()
+
+    def headroom() -> list[Headroom]:
+        return [environment.headroom() for environment in parts.values()]
+
+    return Store(
+        histories=LmdbHistories(parts["histories"]),
+        profiles=LmdbProfiles(parts["profiles"]),
+        serving=LmdbServing(parts["serving"]),
+        close=close,
+        headroom=headroom,
+        url=f"lmdb:{path}",
+    )
+
+
+class LmdbProfiles:
+    """Merchant profiles; a load is one transaction, so readers see all of it or nothing."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._env = environment
+
+    def through(self) -> int | None:
+        """See `fraud.store.base.Profiles.through`."""
+        with self._env.read() as txn:
+            return _through(txn)
+
+    def read(self, merchants: Sequence[str]) -> tuple[list[bytes | None], int | None]:
+        """See `fraud.store.base.Profiles.read`."""
+        keys = [_merchant_key(merchant) for merchant in merchants]
+        with self._env.read() as txn:
+            get = txn.get
+            return [get(key) for key in keys], _through(txn)
+
+    def load(self, profiles: Iterable[tuple[str, bytes]], through: int) -> int:
+        """See `fraud.store.base.Profiles.load`."""
+        rows = sorted((_merchant_key(merchant), raw) for merchant, raw in profiles)
+        with self._env.write() as txn:
+            for key, raw in rows:
+                txn.put(key, raw)
+            txn.put(b"t", NUMBER.pack(through))
+        return len(rows)
+
+    def merchants(self) -> Iterable[tuple[str, bytes]]:
+        """See `fraud.store.base.Profiles.merchants`."""
+        for key, raw in scan(self._env, b"m"):
+            yield key[1:].decode(), raw
+
+    def wipe(self) -> None:
+        """See `fraud.store.base.Profiles.wipe`."""
+        with self._env.write() as txn:
+            self._env.empty(txn)
+
+
+class LmdbServing:
+    """The model in production; bundle and pointer change in one transaction."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._env = environment
+
+    def pointer(self) -> Pointer | None:
+        """See `fraud.store.base.Serving.pointer`."""
+        with self._env.read() as txn:
+            flipped = flips.unpack(txn.get(b"p"))
+        return None if flipped is None else flipped.pointer
+
+    def bundle(self, sha256: str) -> bytes:
+        """See `fraud.store.base.Serving.bundle`."""
+        with self._env.read() as txn:
+            raw = txn.get(_bundle_key(sha256))
+        return flips.check_bundle(raw, sha256)
+
+    def publish(self, bundle: bytes, pointer: Pointer, *, expected_sequence: int) -> None:
+        """See `fraud.store.base.Serving.publish`."""
+        flips.check_pointer(bundle, pointer)
+        with self._env.write() as txn:
+            flipped = flips.flip(flips.unpack(txn.get(b"p")), pointer, expected_sequence=expected_sequence)
+            txn.put(_bundle_key(pointer.sha256), bundle)
+            txn.put(b"p", flips.pack(flipped))
+            kept = {_bundle_key(sha) for sha in flipped.kept}
+            stored = [key for key in txn.cursor().iternext(values=False) if key.startswith(b"b")]
+            for key in stored:
+                if key not in kept:
+                    txn.delete(key)
+
+
+def _through(txn: lmdb.Transaction) -> int | None:
+    raw = txn.get(b"t")
+    return None if raw is None else int(NUMBER.unpack(raw)[0])
+
+
+def _bundle_key(sha256: str) -> bytes:
+    return b"b" + sha256.encode()
+
+
+def _merchant_key(merchant: str) -> bytes:
+    try:
+        return b"m" + merchant.encode()
+    except UnicodeEncodeError as exc:
+        raise StoreError(f"a merchant id isn't valid Unicode: {exc}") from exc
