@@ -1,0 +1,1 @@
+"""The streaming jobs: Spark moves the bytes, `fraud.scoring` decides."""
