@@ -1,0 +1,72 @@
+# `make` explains itself; every target sets up what it needs.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+-include .env
+# A folder with real input for tests (handbook/…); what needs it is skipped where there is none.
+FRAUD_TEST_DATA ?= $(wildcard ../shared/data)
+export
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+UV = $(shell command -v uv || echo $(CURDIR)/.uv/bin/uv)
+STAMP := $(VENV)/.installed
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(STAMP) ## Install the locked environment into .venv (the others do it by themselves)
+
+$(STAMP): requirements/all.txt requirements/build.txt pyproject.toml
+	@command -v uv >/dev/null || [ -x .uv/bin/uv ] || { echo "fetching uv"; $(PYTHON) -m venv .uv && .uv/bin/pip install -q uv; }
+	@[ -x $(BIN)/python ] || $(UV) venv -q --python $(PYTHON) $(VENV)
+	@echo "installing $$(grep -cE '^[a-z]' requirements/all.txt) locked packages into $(VENV)"
+	@VIRTUAL_ENV=$(VENV) $(UV) pip sync -q --compile-bytecode --require-hashes --build-constraints requirements/build.txt requirements/all.txt
+	@VIRTUAL_ENV=$(VENV) $(UV) pip install -q --no-deps -e .
+	@touch $@
+
+.PHONY: check
+check: $(STAMP) ## Lint, types and every test that needs no server (3 minutes)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check -q .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not server"
+
+.PHONY: test
+test: check ## check, then the tests against real servers on loopback (20 minutes)
+	$(BIN)/python -m pytest -m server
+
+.PHONY: demo
+demo: $(STAMP) ## The whole platform, once, in a few minutes; leaves .run/demo/report.json
+	@$(BIN)/fraud-detect demo
+
+.PHONY: up
+up: $(STAMP) ## Start Kafka, S3, MLflow and the score job, and stay out of the way
+	@$(BIN)/fraud-detect up
+
+.PHONY: down
+down: $(STAMP) ## Stop what `make up` started; the data stays
+	@$(BIN)/fraud-detect down
+
+.PHONY: bench
+bench: $(STAMP) ## Measure the stream on this machine
+	@$(BIN)/fraud-detect bench stream
+
+.PHONY: lock
+lock: $(STAMP) ## Resolve the dependencies again
+	$(UV) pip compile -q --universal --generate-hashes --all-extras --group dev --python-version 3.11 \
+	  --override requirements/overrides.txt pyproject.toml -o requirements/all.txt
+
+.PHONY: docs
+docs: $(STAMP) ## Write schemas/ and the generated pages of docs/ again
+	$(BIN)/python -m fraud.schema
+	$(BIN)/python -m fraud.features > docs/features.md
+
+.PHONY: clean
+clean: ## Remove the environment and caches; never .run
+	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
