@@ -28,9 +28,7 @@ def test_json_brings_back_the_same_bits() -> None:
     assert Calibrator.from_json(calibrator.to_json().encode()) == calibrator
 
 
-@pytest.mark.parametrize(
-    "raw", [b"", b"[]", b"{}", b'{"kind":"platt"}', b'{"kind":"beta","a":1,"b":"x","c":0}']
-)
+@pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"kind":"platt"}', b'{"kind":"beta","a":1,"b":"x","c":0}'])
 def test_a_corrupt_calibrator_is_refused(raw: bytes) -> None:
     with pytest.raises(ModelError, match="calibrator"):
         Calibrator.from_json(raw)

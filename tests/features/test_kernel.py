@@ -1,0 +1,163 @@
+"""The kernel against the plain reference, and the laws that every caller relies on."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fraud import features, history, profiles
+from fraud.features import FEATURE_NAMES, MERCHANT_COLUMNS, USER_COLUMNS
+from tests import reference
+from tests.reference import DAY, HOUR, QUARTER, Event
+
+NOW = 1_767_268_800_000  # 2026-01-01T12:00:00Z
+places = st.sampled_from([(math.nan, math.nan), (52.5, 13.4), (48.1, 11.6), (-33.9, 151.2), (52.5001, 13.4)])
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[Event]:
+    """A user's events in arrival order: bunched, late by up to 45 days, repeated, at equal times."""
+    step = st.one_of(
+        st.integers(0, 5 * 60_000),
+        st.integers(0, 3 * DAY),
+        st.integers(-45 * DAY, 0),
+        st.sampled_from([0, HOUR, DAY, 7 * DAY, 30 * DAY, 37 * DAY, -7 * DAY]),
+    )
+    time, events = NOW, []
+    for _ in range(draw(st.integers(1, 40))):
+        time += draw(step)
+        lat, lon = draw(places)
+        events.append(
+            Event(
+                time=time,
+                amount=draw(st.sampled_from([1.0, 0.1, 12.5, 99.99, 1e7, 5e-324])),
+                merchant=draw(st.integers(1, 4)),
+                txn=draw(st.integers(1, 60)),
+                digest=draw(st.integers(0, 2)),
+                device=draw(st.integers(0, 2)),
+                country=draw(st.sampled_from([0, 165, 858])),
+                lat=lat,
+                lon=lon,
+                channel=draw(st.integers(-1, 3)),
+                mcc=draw(st.sampled_from([-1, 0, 5411])),
+            )
+        )
+    return events
+
+
+def columns(events: list[Event]) -> history.Events:
+    out = np.zeros(len(events), history.EVENT)
+    for name in history.EVENT.names or ():
+        out[name] = [getattr(event, name) for event in events]
+    return out
+
+
+def fold_in_pieces(events: history.Events, cuts: list[int]) -> tuple[np.ndarray, np.ndarray, bytes | None]:
+    """Fold one user's events slice by slice, the history packed and stored in between."""
+    packed: bytes | None = None
+    matrices, statuses = [], []
+    for start, stop in zip([0, *cuts], [*cuts, len(events)], strict=True):
+        folded = features.fold(events[start:stop], np.array([0, stop - start]), history.unpack([packed]))
+        matrices.append(folded.matrix)
+        statuses.append(folded.status)
+        if (folded.status == 0).any():
+            packed = history.pack(int(folded.newest[0]), folded.entries[folded.start[0] : folded.stop[0]])
+    return np.concatenate(matrices), np.concatenate(statuses), packed
+
+
+@settings(deadline=None, max_examples=150)
+@given(streams())
+def test_equals_the_reference(events: list[Event]) -> None:
+    matrix, status, _ = fold_in_pieces(columns(events), [])
+    user = reference.User()
+    for row, event in enumerate(events):
+        expected_status, expected = user.add(event)
+        assert status[row] == expected_status
+        if expected_status == 0:
+            for column, name in enumerate(FEATURE_NAMES[USER_COLUMNS]):
+                want = max(-1e30, min(1e30, expected[name])) if not math.isnan(expected[name]) else math.nan
+                assert matrix[row, column] == pytest.approx(want, rel=1e-9, abs=1e-9, nan_ok=True), name
+    assert not np.isinf(matrix).any()
+
+
+@settings(deadline=None, max_examples=80)
+@given(streams(), st.data())
+def test_pieces_equal_the_whole(events: list[Event], data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(events)), max_size=5)))
+    whole, whole_status, end = fold_in_pieces(columns(events), [])
+    pieces, status, same_end = fold_in_pieces(columns(events), cuts)
+    np.testing.assert_array_equal(status, whole_status)
+    np.testing.assert_array_equal(pieces, whole)  # bit for bit: the same arithmetic
+    assert end == same_end
+
+
+def test_a_history_keeps_the_last_512_arrivals_and_the_newest_time() -> None:
+    newest_first = Event(time=NOW + DAY, amount=5.0, merchant=9, txn=10_000)
+    rest = [Event(time=NOW + i, amount=1.0 + i, merchant=1, txn=i + 1) for i in range(600)]
+    _, _, packed = fold_in_pieces(columns([newest_first, *rest]), [100, 101, 400])
+    kept = history.unpack([packed])
+    assert len(kept.entries) == 512
+    assert kept.newest[0] == NOW + DAY  # its entry is gone, the time stays
+    assert kept.entries["amount"][-1] == 600.0
+    user = reference.User()
+    for event in [newest_first, *rest]:
+        user.add(event)
+    assert kept.entries["amount"].tolist() == [event.amount for event in user.history]
+
+
+def test_equal_amounts_have_no_zscore() -> None:
+    events = [Event(time=NOW + i, amount=0.1, merchant=1, txn=i + 1) for i in range(4)]
+    matrix, _, _ = fold_in_pieces(columns(events), [])
+    assert np.isnan(matrix[:, FEATURE_NAMES.index("amount_zscore")]).all()
+
+
+def test_first_transaction_has_missing_values_not_zeros() -> None:
+    matrix, _, _ = fold_in_pieces(columns([Event(time=NOW, amount=3.0, merchant=1, txn=1)]), [])
+    row = dict(zip(FEATURE_NAMES, matrix[0], strict=True))
+    for name in (
+        "rolling_avg_7d",
+        "amount_to_avg_ratio",
+        "minutes_since_last_txn",
+        "country_change_flag",
+        "channel",
+    ):
+        assert math.isnan(row[name]), name
+    for name in ("user_txn_count_30d", "user_amount_sum_24h", "unique_merchants_24h"):
+        assert row[name] == 0, name
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(
+        st.tuples(st.integers(-4000, 10), st.integers(-700, 700), st.integers(-2, 5), st.integers(-1, 2)),
+        max_size=40,
+    ),
+    st.integers(0, QUARTER - 1),
+)
+def test_merchant_features_equal_the_reference(raw: list[tuple[int, int, int, int]], offset: int) -> None:
+    q = NOW // QUARTER
+    changes = sorted((q + own, q + effective, n, f) for own, effective, n, f in raw)
+    packed = np.array(changes, profiles.CHANGE) if changes else np.empty(0, profiles.CHANGE)
+    matrix = np.zeros((1, len(FEATURE_NAMES)))
+    time = q * QUARTER + offset
+    features.add_merchant_features(matrix, np.array([time]), np.array([1]), profiles.unpack([None, packed.tobytes()]))
+    expected = reference.merchant_features(time, changes)
+    for name, value in zip(FEATURE_NAMES[MERCHANT_COLUMNS], matrix[0, MERCHANT_COLUMNS], strict=True):
+        assert value == pytest.approx(expected[name], nan_ok=True), name
+
+
+def test_a_profile_that_holds_the_future_answers_the_same() -> None:
+    q = NOW // QUARTER
+    past = [(q - 700, q - 698, 3, 0), (q - 700, q - 20, 0, 1)]
+    future = [(q - 700, q + 1, 0, 1), (q - 674, q + 1, 9, 9), (q, q + 2, 5, 5)]
+    rows = []
+    for changes in (past, sorted(past + future)):
+        matrix = np.zeros((1, len(FEATURE_NAMES)))
+        packed = np.array(changes, profiles.CHANGE).tobytes()
+        features.add_merchant_features(matrix, np.array([NOW]), np.array([0]), profiles.unpack([packed]))
+        rows.append(matrix[0, MERCHANT_COLUMNS])
+    np.testing.assert_array_equal(rows[0], rows[1])
+    assert rows[0][0] == 3
+    assert rows[0][3] == pytest.approx(1 / 3)
