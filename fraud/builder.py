@@ -112,15 +112,9 @@ def bulk_changes(transactions: pl.DataFrame, labels: pl.DataFrame | None) -> pl.
                 "transaction_id",
                 (
                     pl.col("is_fraud").cast(pl.Int32)
-                    - pl.col("is_fraud")
-                    .cast(pl.Int32)
-                    .shift(1)
-                    .over("user_id", "transaction_id")
-                    .fill_null(0)
+                    - pl.col("is_fraud").cast(pl.Int32).shift(1).over("user_id", "transaction_id").fill_null(0)
                 ).alias("frauds"),
-                (pl.col("labelled_at").dt.epoch("ms") // profiles.QUARTER_MS)
-                .cast(pl.Int32)
-                .alias("labelled"),
+                (pl.col("labelled_at").dt.epoch("ms") // profiles.QUARTER_MS).cast(pl.Int32).alias("labelled"),
             )
         )
         parts.append(
@@ -166,9 +160,7 @@ def event_table(transactions: pl.DataFrame) -> Events:
     """Return the table's rows as kernel events, shape (rows,), dtype EVENT."""
     missing = [name for name in REQUIRED if name not in transactions.columns]
     if missing:
-        raise DataError(
-            f"the table of transactions lacks {', '.join(missing)}; it has {transactions.columns}"
-        )
+        raise DataError(f"the table of transactions lacks {', '.join(missing)}; it has {transactions.columns}")
     events = np.zeros(len(transactions), EVENT)
     events["time"] = _times(transactions)
     events["amount"] = transactions["amount"].cast(pl.Float64).to_numpy()
@@ -199,9 +191,7 @@ def _fold(transactions: pl.DataFrame) -> tuple[Folded, npt.NDArray[np.int64], li
     """Fold a table from empty histories; return the result, the rows' order in it and the users."""
     events = event_table(transactions)
     users = transactions["user_id"].unique(maintain_order=True)
-    codes = (
-        transactions["user_id"].replace_strict(users, pl.Series(range(len(users)), dtype=pl.Int64)).to_numpy()
-    )
+    codes = transactions["user_id"].replace_strict(users, pl.Series(range(len(users)), dtype=pl.Int64)).to_numpy()
     order = np.argsort(codes, kind="stable")
     bounds = np.zeros(len(users) + 1, np.int64)
     np.cumsum(np.bincount(codes, minlength=len(users)), out=bounds[1:])

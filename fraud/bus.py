@@ -5,6 +5,8 @@ they have no offset. Every partitioner is murmur2, Java's: confluent-kafka's def
 of the users to another partition.
 """
 
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,8 @@ LARGEST_MESSAGE = 6 * MIB
 LARGEST_ANSWER = 2 * MIB
 FOREVER = "-1"
 TIMEOUT_MS = 20_000
+# How long to wait for a broker that accepts connections, before saying that it is away.
+REACH_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -124,9 +128,7 @@ def topic_problems(settings: Settings) -> list[str]:
         present = set(client.list_topics())
         wanted = topics(settings)
         missing = [
-            f"topic {each.name} is missing; `fraud-detect up` makes it"
-            for each in wanted
-            if each.name not in present
+            f"topic {each.name} is missing; `fraud-detect up` makes it" for each in wanted if each.name not in present
         ]
         return missing + _differences(client, [each for each in wanted if each.name in present])
 
@@ -170,9 +172,7 @@ def describe(bootstrap: str, topic: str) -> TopicState:
 def _describe(client: "KafkaAdminClient", bootstrap: str, topic: str) -> TopicState:
     found = client.describe_topics([topic])[0]
     if found["error_code"] != 0:
-        raise StateError(
-            f"Kafka at {bootstrap} has no topic {topic!r}; `fraud-detect up` makes the platform's"
-        )
+        raise StateError(f"Kafka at {bootstrap} has no topic {topic!r}; `fraud-detect up` makes the platform's")
     return TopicState(topic, str(found["topic_id"]), len(found["partitions"]))
 
 
@@ -239,7 +239,7 @@ def readable_between(bootstrap: str, topic: str, partition: int, start: int, end
 def is_ready(bootstrap: str) -> bool:
     """Tell whether a broker answers there."""
     try:
-        with admin(bootstrap, timeout_ms=2_000) as client:
+        with admin(bootstrap, timeout_ms=2_000, reach_seconds=0) as client:
             client.list_topics()
     except ServiceError:
         return False
@@ -247,10 +247,13 @@ def is_ready(bootstrap: str) -> bool:
 
 
 @contextmanager
-def admin(bootstrap: str, timeout_ms: int = TIMEOUT_MS) -> "Iterator[KafkaAdminClient]":
+def admin(
+    bootstrap: str, timeout_ms: int = TIMEOUT_MS, reach_seconds: float = REACH_SECONDS
+) -> "Iterator[KafkaAdminClient]":
     """Open an admin client; what goes wrong with Kafka inside becomes a ServiceError."""
     from kafka import KafkaAdminClient
 
+    _reach(bootstrap, reach_seconds)
     with _translated(bootstrap):
         client = KafkaAdminClient(
             bootstrap_servers=bootstrap,
@@ -280,6 +283,7 @@ def producer(bootstrap: str, **options: Any) -> "KafkaProducer":
         "batch_size": 128 * 1024,
         "max_request_size": LARGEST_MESSAGE,
     }
+    _reach(bootstrap)
     with _translated(bootstrap):
         return KafkaProducer(bootstrap_servers=bootstrap, **{**defaults, **options})
 
@@ -293,6 +297,7 @@ def consumer(bootstrap: str, *topic: str, **options: Any) -> "KafkaConsumer":
     from kafka import KafkaConsumer
 
     defaults = {"client_id": "fraud-consumer", "auto_offset_reset": "earliest", "enable_auto_commit": False}
+    _reach(bootstrap)
     with _translated(bootstrap):
         return KafkaConsumer(*topic, bootstrap_servers=bootstrap, **{**defaults, **options})
 
@@ -304,7 +309,32 @@ def _translated(bootstrap: str) -> Iterator[None]:
     try:
         yield
     except (KafkaError, OSError) as exc:
-        raise ServiceError(
-            f"Kafka at {bootstrap} doesn't answer ({type(exc).__name__}: {exc}); is it up "
-            f"(`fraud-detect status`), and does {PREFIX}KAFKA_BOOTSTRAP name it?"
-        ) from exc
+        raise _away(bootstrap, f"{type(exc).__name__}: {exc}") from exc
+
+
+def _away(bootstrap: str, why: str) -> ServiceError:
+    return ServiceError(
+        f"Kafka at {bootstrap} fails ({why}); is it up (`fraud-detect status`), and does "
+        f"{PREFIX}KAFKA_BOOTSTRAP name it?"
+    )
+
+
+def _reach(bootstrap: str, seconds: float = REACH_SECONDS) -> None:
+    """Wait until one of the brokers accepts a connection.
+
+    kafka-python, when nobody does, waits half a minute and leaves its sockets open.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        why = "no address"
+        for address in bootstrap.split(","):
+            host, _, port = address.strip().rpartition(":")
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+            except (OSError, ValueError) as exc:
+                why = str(exc)
+            else:
+                return
+        if time.monotonic() >= deadline:
+            raise _away(bootstrap, why)
+        time.sleep(0.2)

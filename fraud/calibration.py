@@ -32,9 +32,7 @@ class Calibrator:
 
     def __post_init__(self) -> None:
         if not (all(np.isfinite([self.a, self.b, self.c])) and self.a > 0 and self.b > 0):
-            raise ModelError(
-                f"calibrator a={self.a} b={self.b} c={self.c} isn't strictly increasing: a, b must be > 0"
-            )
+            raise ModelError(f"calibrator a={self.a} b={self.b} c={self.c} isn't strictly increasing: a, b must be > 0")
 
     def apply(self, margins: npt.NDArray[np.floating[Any]]) -> Array:
         """Return the probabilities (n,) of `margins` (n,); each depends on its own margin only."""

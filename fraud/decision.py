@@ -12,6 +12,8 @@ from fraud.codec import Refused
 from fraud.errors import GapError, ServiceError, StoreError
 from fraud.features import ACCEPTED, DUPLICATE, FEATURE_NAMES, FEATURE_VERSION, INTEGER_FEATURES, Matrix
 from fraud.model import Scorer
+from fraud.rejections import FUTURE_MS
+from fraud.schema import Decision as Verdict
 from fraud.schema import Transaction
 from fraud.store.base import Answers, Kind, PartitionKey, Pointer, Store
 
@@ -38,9 +40,7 @@ class Slice:
     def rows(self, start: int, stop: int) -> "Slice":
         """Return the messages start..stop of this slice."""
         cut = slice(start, stop)
-        return Slice(
-            self.key, self.topic, self.offsets[cut], self.keys[cut], self.values[cut], self.broker_times[cut]
-        )
+        return Slice(self.key, self.topic, self.offsets[cut], self.keys[cut], self.values[cut], self.broker_times[cut])
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,7 @@ class Decision:
         self.part, self.store, self.model, self.terms = part, store, model, terms
         self.at = codec.format_time(now_ms)
         self.changed: dict[str, bytes] = {}
-        self.digests = np.fromiter(
-            (codec.digest(value or b"") for value in part.values), np.uint64, len(part)
-        )
+        self.digests = np.fromiter((codec.digest(value or b"") for value in part.values), np.uint64, len(part))
 
     def decide(self) -> Answers:
         return concatenate(self._decide(0, len(self.part)))
@@ -116,13 +114,11 @@ class Decision:
                 transactions.append(outcome)
         events = codec.event_columns(transactions, self.digests[start:stop][rows])
         late = events["time"] - part.broker_times[rows]
-        beyond = late > codec.MAX_AHEAD_MS
+        beyond = late > FUTURE_MS
         if self.terms.max_age_ms is not None:
             beyond |= late < -self.terms.max_age_ms
         for i in np.flatnonzero(beyond):
-            verdict = codec.check_clock(
-                int(events["time"][i]), int(part.broker_times[rows[i]]), self.terms.max_age_ms
-            )
+            verdict = codec.check_clock(int(events["time"][i]), int(part.broker_times[rows[i]]), self.terms.max_age_ms)
             if verdict is not None:
                 refused[rows[i]] = verdict
         kept = np.flatnonzero(~beyond)
@@ -133,18 +129,14 @@ class Decision:
         accepted = np.flatnonzero(status == ACCEPTED)
         rows, transactions = [rows[i] for i in accepted], [transactions[i] for i in accepted]
         self.terms.fault("features", [t.transaction_id for t in transactions])
-        values = self._predictions(
-            part.offsets[rows], transactions, events["time"][kept][accepted], matrix[accepted]
-        )
+        values = self._predictions(part.offsets[rows], transactions, events["time"][kept][accepted], matrix[accepted])
         return changed, self._answers(start, stop, refused, rows, values)
 
     def _user_features(
         self, transactions: list[Transaction], events: history.Events
     ) -> tuple[dict[str, bytes], Matrix, npt.NDArray[np.int8]]:
         codes: dict[str, int] = {}
-        who = np.fromiter(
-            (codes.setdefault(t.user_id, len(codes)) for t in transactions), np.int64, len(transactions)
-        )
+        who = np.fromiter((codes.setdefault(t.user_id, len(codes)) for t in transactions), np.int64, len(transactions))
         users = list(codes)
         order = np.argsort(who, kind="stable")
         bounds = np.zeros(len(users) + 1, np.int64)
@@ -220,20 +212,18 @@ def merchant_features(
 ) -> int | None:
     """Fill the merchant columns of `matrix` in place from the store; return profile_through."""
     codes: dict[str, int] = {}
-    who = np.fromiter(
-        (codes.setdefault(t.merchant_id, len(codes)) for t in transactions), np.int64, len(transactions)
-    )
+    who = np.fromiter((codes.setdefault(t.merchant_id, len(codes)) for t in transactions), np.int64, len(transactions))
     packed, through = store.profiles.read(list(codes))
     features.add_merchant_features(matrix, times, who, profiles.unpack(packed))
     return through
 
 
-def decisions(probabilities: npt.NDArray[np.float64], scorer: Scorer) -> list[str]:
+def decisions(probabilities: npt.NDArray[np.float64], scorer: Scorer) -> list[Verdict]:
     """Return each probability's decision; a threshold belongs to the harsher side."""
     chosen = np.where(probabilities >= scorer.review, "REVIEW", "APPROVE").astype(object)
     if scorer.block is not None:
         chosen[probabilities >= scorer.block] = "BLOCK"
-    result: list[str] = chosen.tolist()
+    result: list[Verdict] = chosen.tolist()
     return result
 
 

@@ -73,10 +73,7 @@ def unpack(values: Sequence[bytes | None]) -> Histories:
     bounds = np.zeros(len(values) + 1, np.int64)
     np.cumsum(payload // ENTRY.itemsize, out=bounds[1:])
     newest = np.fromiter(
-        (
-            NEVER if value is None else int.from_bytes(value[:HEADER], "little", signed=True)
-            for value in values
-        ),
+        (NEVER if value is None else int.from_bytes(value[:HEADER], "little", signed=True) for value in values),
         np.int64,
         len(values),
     )

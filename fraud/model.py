@@ -196,9 +196,7 @@ class Scorer:
     def margins(self, matrix: Array) -> npt.NDArray[np.float32]:
         """Return the booster's raw margins (n,) of `matrix` (n, features), NaN = missing."""
         if matrix.ndim != 2 or matrix.shape[1] != self._width:
-            raise ModelError(
-                f"a matrix of shape {matrix.shape} was given; the model reads (n, {self._width})"
-            )
+            raise ModelError(f"a matrix of shape {matrix.shape} was given; the model reads (n, {self._width})")
         return margins(self._booster, matrix)
 
     def predict(self, matrix: Array) -> Array:

@@ -68,8 +68,7 @@ def score_slice(part: Slice, store: Store, model: Model, terms: Terms, *, now_ms
         terms.fault("committed", ())
         return answers if replayed is None else concatenate([replayed, answers])
     raise FencedError(
-        f"partition {part.key.partition} moved {ATTEMPTS} times while one slice was decided; "
-        "is a second job running?"
+        f"partition {part.key.partition} moved {ATTEMPTS} times while one slice was decided; is a second job running?"
     )
 
 
@@ -91,7 +90,7 @@ def _published(part: Slice, store: Store) -> Answers:
                 "`fraud-detect backfill DIR --wipe`"
             )
     for row in np.flatnonzero(found):
-        if int(stored.digests[at[row]]) != codec.digest(part.values[row] or b""):
+        if int(stored.digests[at[row]]) != codec.digest(part.values[int(row)] or b""):
             raise StoreError(
                 f"partition {part.key.partition}, offset {int(part.offsets[row])}: the message isn't the one "
                 "that was answered; the topic was rewritten or the store belongs to another cluster"

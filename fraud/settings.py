@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     store_map_mb: int = Field(4096, ge=16, description="LMDB's map size per environment; warns at 80 %.")
     store_durability: Literal["process", "disk"] = Field(
         "process",
-        description="`process` survives a kill -9 of any process; `disk` survives a power cut, and waits for it.",
+        description="`process` survives a kill -9; `disk` survives a power cut too, and waits for the disk.",
     )
 
     spark_master: str = Field("local[2,4]", description="Spark's master; two cores, four tries a task.")
@@ -93,12 +93,10 @@ class Settings(BaseSettings):
         except ValidationError as exc:
             first = exc.errors()[0]
             field = str(first["loc"][0]) if first["loc"] else "?"
-            raise ConfigError(
-                f"{PREFIX}{field.upper()}={first.get('input')!r} is refused: {first['msg']}"
-            ) from exc
+            raise ConfigError(f"{PREFIX}{field.upper()}={first.get('input')!r} is refused: {first['msg']}") from exc
 
     @classmethod
-    def settings_customise_sources(cls, settings_cls, init_settings, **_):  # type: ignore[no-untyped-def]
+    def settings_customise_sources(cls, _, init_settings, **__):  # type: ignore[no-untyped-def,override]
         """Take values from the caller only: `load` is the one place that reads an environment."""
         return (init_settings,)
 
@@ -136,5 +134,5 @@ class Settings(BaseSettings):
         return port
 
 
-# Read by others than the settings: the DAGs' command.
-OTHER_VARIABLES = frozenset({"FRAUD_COMMAND"})
+# Read by others than the settings: the DAGs' command, and the tests' folder of real input.
+OTHER_VARIABLES = frozenset({"FRAUD_COMMAND", "FRAUD_TEST_DATA"})

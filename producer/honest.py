@@ -37,9 +37,7 @@ def make_honest(rng: np.random.Generator, world: World) -> Events:
     country, lat, lon = _whereabouts(rng, world, user, since, trip)
     merchant = world.merchants.pick(rng, category, country)
     usual = ~abroad & (rng.random(count) < FAVOURITE)
-    merchant[usual] = users.favourites[
-        user[usual], category[usual], rng.integers(0, FAVOURITES, int(usual.sum()))
-    ]
+    merchant[usual] = users.favourites[user[usual], category[usual], rng.integers(0, FAVOURITES, int(usual.sum()))]
 
     amount = amounts(rng, users, user, category)
     big = rng.random(count) < BIG_TICKET
@@ -81,9 +79,7 @@ def _whereabouts(
     lat[elsewhere], lon[elsewhere] = cities.lat[there[elsewhere]], cities.lon[there[elsewhere]]
 
     abroad = trip >= 0
-    stays = np.column_stack(
-        [cities.pick(rng, world.trips.country[:, k]) for k in range(trip.max(initial=0) + 1)]
-    )
+    stays = np.column_stack([cities.pick(rng, world.trips.country[:, k]) for k in range(trip.max(initial=0) + 1)])
     number = np.maximum(trip, 0)
     place = stays[user, number][abroad]
     country[abroad] = world.trips.country[user, number][abroad]

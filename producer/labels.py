@@ -52,9 +52,7 @@ def make_labels(
 Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # row, is_fraud, labelled_at, source
 
 
-def _verdicts(
-    rng: np.random.Generator, time: np.ndarray, frauds: np.ndarray, honest: np.ndarray
-) -> list[Part]:
+def _verdicts(rng: np.random.Generator, time: np.ndarray, frauds: np.ndarray, honest: np.ndarray) -> list[Part]:
     """Draw true reports, denials, false alarms, clearances and corrections."""
     known = frauds[rng.random(len(frauds)) >= MISSED]
     source = rng.choice(len(_SOURCES), len(known), p=[s[1] for s in _SOURCES])
@@ -64,9 +62,7 @@ def _verdicts(
     denied = rng.random(len(known)) < DENIED
     parts: list[Part] = [(known, ~denied, reported, source)]
     again = reported[denied] + _delay(rng, np.full(int(denied.sum()), 120.0), np.full(int(denied.sum()), 0.6))
-    parts.append(
-        (known[denied], np.ones(len(again), dtype=bool), again, np.zeros(len(again), dtype=np.int64))
-    )
+    parts.append((known[denied], np.ones(len(again), dtype=bool), again, np.zeros(len(again), dtype=np.int64)))
 
     alarms = _sample(rng, honest, int(FALSE_ALARMS * len(frauds)))
     raised = time[alarms] + _delay(rng, np.full(len(alarms), 30.0), np.full(len(alarms), 0.8))

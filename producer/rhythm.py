@@ -73,7 +73,5 @@ def make_trips(rng: np.random.Generator, home: Ints, total: int) -> Trips:
     weights = shares([c.visits for c in COUNTRIES])
     country = rng.choice(len(COUNTRIES), (count, TRIPS), p=weights)
     at_home = country == home[:, None]
-    country[at_home] = (country[at_home] + rng.integers(1, len(COUNTRIES), int(at_home.sum()))) % len(
-        COUNTRIES
-    )
+    country[at_home] = (country[at_home] + rng.integers(1, len(COUNTRIES), int(at_home.sum()))) % len(COUNTRIES)
     return Trips(begin, begin + length, country)

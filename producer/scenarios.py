@@ -203,10 +203,7 @@ def merchant_compromise(call: Call) -> Events:
     delay = rng.lognormal(np.log(10 * HOUR_MS), 1.0, len(copies)).astype(np.int64)
     return Events(
         **{
-            **{
-                name: getattr(copies, name)
-                for name in ("user", "merchant", "channel", "country", "lat", "lon")
-            },
+            **{name: getattr(copies, name) for name in ("user", "merchant", "channel", "country", "lat", "lon")},
             "time": copies.time + delay,
             "amount": copies.amount * rng.lognormal(np.log(1.3), 0.5, len(copies)),
             "device": np.where(rng.random(len(copies)) < 0.5, copies.device, 0),

@@ -114,9 +114,7 @@ def _table(rng: np.random.Generator, config: Config, world: World, events: Event
     category = np.where(rng.random(count) < UNKNOWN_CATEGORY, -1, category)
     country = np.where(rng.random(count) < UNKNOWN_COUNTRY, -1, events.country)
     # An odd factor permutes 48-bit numbers: devices look opaque and never collide.
-    device = (
-        events.device.astype(np.uint64) * np.uint64(0x9E3779B97F4B) + np.uint64(config.seed)
-    ) & np.uint64(_MASK)
+    device = (events.device.astype(np.uint64) * np.uint64(0x9E3779B97F4B) + np.uint64(config.seed)) & np.uint64(_MASK)
     amount = np.maximum(np.round(events.amount, 2), 0.01)
     digits = max(9, len(str(count)))
     lookup: dict[str, tuple[Iterable[str], np.ndarray]] = {

@@ -35,9 +35,7 @@ def moment(text: str) -> datetime:
     try:
         read = datetime.fromisoformat(text)
     except ValueError as exc:
-        raise ConfigError(
-            f"{text!r} is not a time; write for example 2026-01-31 or 2026-01-31T10:00Z"
-        ) from exc
+        raise ConfigError(f"{text!r} is not a time; write for example 2026-01-31 or 2026-01-31T10:00Z") from exc
     return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
 
 

@@ -4,6 +4,7 @@ Modules under `fraud.cli` import nothing heavy at their top: `--help` must answe
 """
 
 import sys
+from importlib import import_module
 
 import typer
 
@@ -36,4 +37,6 @@ def main() -> None:
         sys.exit(130)
 
 
-from fraud.cli import data as _data  # noqa: E402,F401
+# Importing a module registers its commands, in the order in which `--help` lists them.
+for _module in ("stack", "data", "backfill", "score", "train", "models", "parity", "bench", "demo"):
+    import_module(f"fraud.cli.{_module}")

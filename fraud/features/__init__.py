@@ -20,10 +20,7 @@ USER_COLUMNS = slice(0, MERCHANT_COLUMNS.start)
 
 # Raise the number when the arithmetic changes and the table doesn't.
 FEATURE_VERSION = (
-    "1-"
-    + hashlib.sha256(repr((FEATURES, MAX_ENTRIES, MAX_AGE_MS, kernel.DELAY_QUARTERS)).encode()).hexdigest()[
-        :8
-    ]
+    "1-" + hashlib.sha256(repr((FEATURES, MAX_ENTRIES, MAX_AGE_MS, kernel.DELAY_QUARTERS)).encode()).hexdigest()[:8]
 )
 
 ACCEPTED, DUPLICATE, CONFLICTING = 0, 1, 2  # what the kernel says of an event
@@ -66,9 +63,7 @@ def fold(events: Events, bounds: npt.NDArray[np.int64], histories: Histories) ->
     work = np.empty(len(histories.entries) + len(events), histories.entries.dtype)
     start, stop = np.empty(users, np.int64), np.empty(users, np.int64)
     newest = histories.newest.copy()
-    kernel.fold(
-        events, bounds, histories.entries, histories.bounds, matrix, status, work, start, stop, newest
-    )
+    kernel.fold(events, bounds, histories.entries, histories.bounds, matrix, status, work, start, stop, newest)
     return Folded(matrix, status, work, start, stop, newest)
 
 

@@ -31,9 +31,7 @@ def _compiled(function: _F) -> _F:
 
 @_compiled
 def fold(events, bounds, entries, entry_bounds, out, status, work, start, stop, newest):  # type: ignore[no-untyped-def]
-    seen = np.zeros(
-        2048, np.uint64
-    )  # distinct merchants: open addressing, valid where the stamp is this row's
+    seen = np.zeros(2048, np.uint64)  # distinct merchants: open addressing, valid where the stamp is this row's
     seen_at = np.full(2048, -1, np.int64)
     countries_at = np.full(1024, -1, np.int64)
     free = 0
@@ -207,10 +205,7 @@ def _cut(value):  # type: ignore[no-untyped-def]
 def _kilometres(lat1, lon1, lat2, lon2):  # type: ignore[no-untyped-def]
     """Great-circle distance by the haversine formula; NaN where a coordinate is."""
     p1, p2 = math.radians(lat1), math.radians(lat2)
-    a = (
-        math.sin((p2 - p1) / 2) ** 2
-        + math.cos(p1) * math.cos(p2) * math.sin(math.radians(lon2 - lon1) / 2) ** 2
-    )
+    a = math.sin((p2 - p1) / 2) ** 2 + math.cos(p1) * math.cos(p2) * math.sin(math.radians(lon2 - lon1) / 2) ** 2
     return 2 * EARTH_KM * math.asin(math.sqrt(min(a, 1.0))) if a == a else math.nan
 
 

@@ -31,17 +31,11 @@ FEATURES = (
     Feature("user_amount_sum_24h", "float", "sum of amounts in (t - 24 h, t]", "never"),
     Feature("unique_countries_24h", "count", "distinct known countries in (t - 24 h, t]", "never"),
     Feature("unique_merchants_24h", "count", "distinct merchants in (t - 24 h, t]", "never"),
-    Feature(
-        "country_change_flag", "flag", "1 if the country differs from the last known one", "either is unknown"
-    ),
-    Feature(
-        "device_change_flag", "flag", "1 if the device differs from the last known one", "either is unknown"
-    ),
+    Feature("country_change_flag", "flag", "1 if the country differs from the last known one", "either is unknown"),
+    Feature("device_change_flag", "flag", "1 if the device differs from the last known one", "either is unknown"),
     Feature("user_merchant_first_time", "flag", "1 if the merchant isn't in the last 30 d", "never"),
     Feature("minutes_since_last_txn", "float", "minutes to the latest earlier time", "no history"),
-    Feature(
-        "km_since_last_txn", "float", "great-circle distance to it", "no history, or a position is unknown"
-    ),
+    Feature("km_since_last_txn", "float", "great-circle distance to it", "no history, or a position is unknown"),
     Feature("speed_kmh", "float", "that distance over that time", "no distance, or no time has passed"),
     Feature("hour_of_day", "code", "0-23, UTC", "never"),
     Feature("day_of_week", "code", "Monday 0, UTC", "never"),

@@ -1,0 +1,1 @@
+"""The command `backfill`: load a past into the online store."""

@@ -1,0 +1,1 @@
+"""The commands `bench …`: measure, and say on which machine."""

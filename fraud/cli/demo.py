@@ -1,0 +1,1 @@
+"""The command `demo`: the whole platform, once."""

@@ -1,0 +1,1 @@
+"""Commands about the registry: models, promote, rollback."""

@@ -1,0 +1,1 @@
+"""The command `parity`: the stream's features against the offline builder's."""

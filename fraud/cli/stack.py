@@ -1,0 +1,1 @@
+"""Commands about the embedded servers: up, down, status, doctor."""

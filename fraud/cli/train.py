@@ -1,0 +1,1 @@
+"""The command `train`: from tables to a registered model version."""
