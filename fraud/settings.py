@@ -95,6 +95,22 @@ class Settings(BaseSettings):
             field = str(first["loc"][0]) if first["loc"] else "?"
             raise ConfigError(f"{PREFIX}{field.upper()}={first.get('input')!r} is refused: {first['msg']}") from exc
 
+    def environment(self) -> dict[str, str]:
+        """Return the variables that give a child process, whatever its folder, exactly these settings.
+
+        Every field is among them, so that none is taken from elsewhere; secrets are in plain text.
+
+        >>> Settings.load(Settings.load({}, max_age_days=None).environment()).max_age_days is None
+        True
+        """
+        values: dict[str, object] = {name: getattr(self, name) for name in type(self).model_fields}
+        values["home"] = self.home.absolute()
+        values["java_home"] = None if self.java_home is None else self.java_home.absolute()
+        scheme, _, rest = self.store_url.partition(":")
+        if scheme == "lmdb" and rest:
+            values["store_url"] = f"lmdb:{Path(rest).absolute()}"
+        return {f"{PREFIX}{name.upper()}": _text(value) for name, value in values.items()}
+
     @classmethod
     def settings_customise_sources(cls, _, init_settings, **__):  # type: ignore[no-untyped-def,override]
         """Take values from the caller only: `load` is the one place that reads an environment."""
@@ -134,5 +150,12 @@ class Settings(BaseSettings):
         return port
 
 
-# Read by others than the settings: the DAGs' command, and the tests' folder of real input.
-OTHER_VARIABLES = frozenset({"FRAUD_COMMAND", "FRAUD_TEST_DATA"})
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+# Read by others than the settings: the DAGs' command, the tests' folder of real input, and the mark by
+# which a stack's processes are known (fraud.stack.processes).
+OTHER_VARIABLES = frozenset({"FRAUD_COMMAND", "FRAUD_TEST_DATA", "FRAUD_STACK"})

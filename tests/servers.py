@@ -44,11 +44,8 @@ def settings(home: Path, **changes: Any) -> Settings:
 
 def environment(settings: Settings) -> dict[str, str]:
     """Return the environment in which the command line has exactly these settings."""
-    own = {
-        f"FRAUD_{name.upper()}": "" if value is None else str(value)
-        for name, value in settings.model_dump(exclude_defaults=True).items()
-    }
-    return {**{k: v for k, v in os.environ.items() if not k.startswith("FRAUD_")}, **own}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FRAUD_")}
+    return inherited | settings.environment()
 
 
 def wait_for(what: str, check: Callable[[], object], seconds: float = 60.0, every: float = 0.1) -> Any:
