@@ -6,20 +6,19 @@ keeps house beside it; everything about a row happens in the tasks (spark_jobs/t
 """
 
 import json
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fraud import bus
-from fraud.errors import FraudError
 from fraud.settings import Settings
 from fraud.store import open_store
 from fraud.store.base import Lease, Store
 from spark_jobs import checkpoint, failure, lease, session, start, task
 from spark_jobs.housekeeping import House, Housekeeping
+from spark_jobs.stop import Stop
 
 if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
@@ -50,20 +49,6 @@ class Order:
     choice: start.From | None = None
     watch: Callable[[Store], Callable[[], None]] | None = None
     fault: Callable[[str, Sequence[str]], None] | None = None
-
-
-@dataclass
-class Stop:
-    """A request to end, with the error that caused it, if one did; the first one counts."""
-
-    event: threading.Event = field(default_factory=threading.Event)
-    error: FraudError | None = None
-
-    def because(self, error: FraudError) -> None:
-        """End with an error."""
-        if not self.event.is_set():
-            self.error = error
-        self.event.set()
 
 
 def run(order: Order, stop: Stop, say: Say) -> None:
@@ -103,6 +88,7 @@ def run(order: Order, stop: Stop, say: Say) -> None:
             )
             stack.callback(Housekeeping(house, stop.because).close)
             say(f"scoring {topic.name} ({len(topic.end)} partitions), profile {settings.score_profile}")
+            stop.ready()
             _watch_query(query, stop)
     if stop.error is not None:
         raise stop.error

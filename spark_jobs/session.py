@@ -4,6 +4,7 @@ Figures: two cores, Kafka and a generator on the same machine; each is what the 
 """
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -155,11 +156,15 @@ class Session:
 
         conf = SparkConf(loadDefaults=False).setAll(list(options(settings, spark_jars(settings)).items()))
         _environment(java(settings).path)
+        interrupted = signal.getsignal(signal.SIGINT)
         try:
             self._gateway = launch_gateway(conf=conf, popen_kwargs={"start_new_session": True})  # type: ignore[no-untyped-call]
             context = SparkContext(conf=conf, gateway=self._gateway)
         except PySparkException as exc:
             raise ServiceError(f"Spark doesn't start: {exc}") from exc
+        finally:
+            # SparkContext takes SIGINT for itself; ending in order is the job's.
+            signal.signal(signal.SIGINT, interrupted)
         self.spark: SparkSession = SparkSession(context)
         self.ui = context.uiWebUrl
 
