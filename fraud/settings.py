@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     dlq_retention_hours: int = Field(168, ge=1, description="How long `transactions_dlq` keeps a message.")
     dlq_retention_mb: int = Field(1024, ge=1, description="How much `transactions_dlq` keeps per partition.")
     predictions_retention_hours: int = Field(168, ge=1, description="How long predictions are kept.")
-    predictions_retention_mb: int = Field(4096, ge=1, description="How much is kept per partition.")
+    predictions_retention_mb: int = Field(4096, ge=1, description="How much of them is kept per partition.")
 
     s3_endpoint: str = Field("http://127.0.0.1:9000", description="The S3 server.")
     s3_region: str = Field("us-east-1", description="The S3 region.")
@@ -144,7 +144,10 @@ class Settings(BaseSettings):
         """
         value = str(getattr(self, field))
         first = value.split(",")[0]
-        port = urlsplit(first if "//" in first else f"//{first}").port
+        try:
+            port = urlsplit(first if "//" in first else f"//{first}").port
+        except ValueError:  # no number, no port's number, or a bracket too few
+            port = None
         if port is None:
             raise ConfigError(f"{PREFIX}{field.upper()}={value!r} names no port; write host:port")
         return port
