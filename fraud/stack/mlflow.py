@@ -39,6 +39,7 @@ def program(settings: Settings) -> Program:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DO_NOT_TRACK": "true",
         },
+        needs=["s3"],
         ui=f"http://{LOOPBACK}:{port}",
     )
 

@@ -5,6 +5,10 @@ import random
 import socket
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
 
 LOOPBACK = "127.0.0.1"
 # Below the range from which systems lend ports to outgoing connections, so that none is taken between
@@ -33,18 +37,17 @@ def is_open(port: int, timeout: float = 0.5) -> bool:
         return False
 
 
-def holder(port: int) -> str:
-    """Name the process that listens on a port, as far as this user may know."""
+def holder(port: int) -> "psutil.Process | None":
+    """Return the process that listens on a port; None if nobody does, or this user may not know who."""
     import psutil
 
     try:
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
-                process = psutil.Process(connection.pid)
-                return f"{process.name()} (pid {process.pid}: {' '.join(process.cmdline())[:80]})"
+                return psutil.Process(connection.pid)
     except psutil.Error:
         pass
-    return "a process of another user"
+    return None
 
 
 def free_ports(count: int, avoid: Iterable[int] = ()) -> list[int]:

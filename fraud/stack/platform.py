@@ -1,0 +1,35 @@
+"""Which programs make up the platform on one machine."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fraud.errors import ConfigError
+from fraud.settings import PREFIX, Settings
+from fraud.stack import kafka, mlflow, score, seaweed
+from fraud.stack.ports import LOOPBACK
+from fraud.stack.program import Program
+
+ADDRESSES = ("kafka_bootstrap", "s3_endpoint", "mlflow_uri")
+
+
+def servers(settings: Settings, sockets: Path) -> list[Program]:
+    """Describe S3, Kafka and MLflow; `sockets` is a folder with a short path.
+
+    Raises:
+        ConfigError: an address isn't this machine's loopback, where the embedded servers listen.
+        ServiceError: Kafka's jars can't be fetched.
+    """
+    for field in ADDRESSES:
+        value = str(getattr(settings, field))
+        host = urlsplit(value if "//" in value else f"//{value}").hostname
+        if host not in (LOOPBACK, "localhost") or "," in value:
+            raise ConfigError(
+                f"{PREFIX}{field.upper()}={value} isn't on this machine's loopback: the embedded servers listen on "
+                f"{LOOPBACK} only; unset it for them, or start what they replace yourself"
+            )
+    return [seaweed.program(settings, sockets), kafka.program(settings), mlflow.program(settings)]
+
+
+def platform(settings: Settings, sockets: Path) -> list[Program]:
+    """Describe the servers and the score job; raises as `servers`."""
+    return [*servers(settings, sockets), score.program(settings)]
