@@ -67,8 +67,8 @@ def add_merchant_columns(matrix: Matrix, transactions: pl.DataFrame, changes: pl
     if changes is not None:
         for merchant, value in pack_profiles(changes.filter(pl.col("merchant_id").is_in(names.implode()))):
             packed[index[merchant]] = value
-    who = transactions["merchant_id"].replace_strict(names, pl.Series(range(len(names)), dtype=pl.Int64))
-    features.add_merchant_features(matrix, _times(transactions), who.to_numpy(), profiles.unpack(packed))
+    who = _positions(transactions["merchant_id"], names)
+    features.add_merchant_features(matrix, _times(transactions), who, profiles.unpack(packed))
 
 
 def pack_histories(transactions: pl.DataFrame) -> dict[str, bytes]:
@@ -191,12 +191,18 @@ def _fold(transactions: pl.DataFrame) -> tuple[Folded, npt.NDArray[np.int64], li
     """Fold a table from empty histories; return the result, the rows' order in it and the users."""
     events = event_table(transactions)
     users = transactions["user_id"].unique(maintain_order=True)
-    codes = transactions["user_id"].replace_strict(users, pl.Series(range(len(users)), dtype=pl.Int64)).to_numpy()
+    codes = _positions(transactions["user_id"], users)
     order = np.argsort(codes, kind="stable")
     bounds = np.zeros(len(users) + 1, np.int64)
     np.cumsum(np.bincount(codes, minlength=len(users)), out=bounds[1:])
     empty = history.unpack([None] * len(users))
     return features.fold(events[order], bounds, empty), order, users.to_list()
+
+
+def _positions(column: pl.Series, distinct: pl.Series) -> npt.NDArray[np.int64]:
+    """Return each row's position in `distinct`; the type is named because an empty column has none to infer."""
+    numbers = pl.Series(range(len(distinct)), dtype=pl.Int64)
+    return column.replace_strict(distinct, numbers, return_dtype=pl.Int64).to_numpy()
 
 
 def _times(transactions: pl.DataFrame) -> npt.NDArray[np.int64]:
@@ -208,7 +214,9 @@ def _times(transactions: pl.DataFrame) -> npt.NDArray[np.int64]:
 
 def _coded(column: pl.Series, code, *, null: int = 0) -> npt.NDArray[np.int64]:  # type: ignore[no-untyped-def]
     """Apply `code` once per distinct value; null stays `null`."""
-    distinct = column.unique().drop_nulls()
-    table = {value: code(value) for value in distinct.to_list()}
-    dtype = np.int64 if null < 0 else np.uint64
-    return np.fromiter((null if v is None else table[v] for v in column.to_list()), dtype, len(column))
+    if column.null_count() == len(column):
+        return np.full(len(column), null, np.int64 if null < 0 else np.uint64)
+    dtype = pl.Int64 if null < 0 else pl.UInt64
+    distinct = column.drop_nulls().unique()
+    codes = pl.Series([code(value) for value in distinct.to_list()], dtype=dtype)
+    return column.replace_strict(distinct, codes, default=null, return_dtype=dtype).to_numpy()
