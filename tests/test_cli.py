@@ -1,0 +1,213 @@
+"""The command line: help that reads well and comes at once, and exit codes that mean something."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.testing import CliRunner
+
+from fraud.cli import console, main
+from fraud.errors import ConfigError, FraudError, ModelError, StateError
+
+ROOT = Path(__file__).resolve().parent.parent
+HELP_SECONDS = 0.5
+HEAVY = ("mlflow", "xgboost", "pyspark", "polars", "sklearn", "numba", "numpy", "pandas", "pyarrow", "kafka", "boto3")
+# The command as its users start it, whatever stands on the PATH.
+START = "import sys; sys.argv[0] = 'fraud-detect'; from fraud.cli.main import main; main()"
+
+
+def commands(group: TyperGroup, path: tuple[str, ...] = ()) -> dict[str, TyperCommand | TyperGroup]:
+    """Return the commands and groups below one, by their words."""
+    found: dict[str, TyperCommand | TyperGroup] = {}
+    for name, child in group.commands.items():
+        assert isinstance(child, TyperCommand | TyperGroup)
+        found[" ".join([*path, name])] = child
+        if isinstance(child, TyperGroup):
+            found |= commands(child, (*path, name))
+    return found
+
+
+ROOT_COMMAND = typer.main.get_command(main.app)
+assert isinstance(ROOT_COMMAND, TyperGroup)
+COMMANDS = commands(ROOT_COMMAND)
+
+
+def run(*words: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, in a folder, without settings but those given."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("FRAUD_")}
+    return subprocess.run(
+        [sys.executable, "-c", START, *words],
+        cwd=folder,
+        env={**clean, "PYTHONPATH": str(ROOT), **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_commands_are_found() -> None:
+    assert {"simulate", "score"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_command_explains_itself(words: str) -> None:
+    result = CliRunner().invoke(main.app, [*words.split(), "--help"])
+    assert result.exit_code == 0
+    command = COMMANDS[words]
+    first = (command.help or "").strip().split("\n\n")[0].replace("\n", " ")
+    assert first, "a command says what it does"
+    assert first[0].isupper(), first
+    assert first.endswith((".", ":")), first
+    for option in command.params:
+        if isinstance(option, TyperOption):
+            assert option.help, f"{words} {option.opts[-1]} has no help"
+            assert option.help.endswith("."), option.help
+            assert all(name == name.lower().replace("_", "-") for name in option.opts), option.opts
+            assert option.name != "as_json" or option.opts == ["--json"]
+
+
+def test_the_list_of_commands_has_a_line_for_each() -> None:
+    result = CliRunner().invoke(main.app, ["--help"], terminal_width=200)
+    assert result.exit_code == 0
+    for words in COMMANDS:
+        assert words.split()[0] in result.stdout
+
+
+def test_help_comes_at_once_without_heavy_libraries(tmp_path: Path) -> None:
+    watched = f"""
+import sys
+sys.argv = ["fraud-detect", "--help"]
+from fraud.cli.main import main
+try:
+    main()
+finally:
+    print("HEAVY", [name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", watched], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        seconds.append(time.perf_counter() - started)
+        assert done.returncode == 0, done.stderr
+        assert "HEAVY []" in done.stderr
+        assert "simulate" in done.stdout
+    assert statistics.median(seconds) <= HELP_SECONDS, seconds
+
+
+def test_the_installed_command_is_this_one(tmp_path: Path) -> None:
+    installed = Path(sys.executable).with_name("fraud-detect")
+    done = subprocess.run([installed, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: fraud-detect" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("no-such-command",),
+        ("--no-such-option",),
+        ("simulate", "--days", "many"),
+        ("simulate", "--no-such-option"),
+        ("simulate", "--days", "0"),
+        ("simulate", "--start", "yesterday"),
+        ("simulate", "--labels-after", "soon"),
+        ("simulate", "--scenario", "bad_luck"),
+        ("simulate", "--scenario", "card_testing@noon"),
+        ("simulate", "--per-day", "0"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_2_and_names_it(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fraud-detect", *words])
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+    out, err = capsys.readouterr()
+    assert caught.value.code == 2
+    assert out == ""
+    assert words[-1].split("@")[-1] in err or words[-2] in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_exits_1_with_its_message_alone(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file where a directory should be")
+    done = run("simulate", "--days", "1", "--users", "10", "--out", "taken", folder=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: can't write the tables to taken")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_result_is_one_line_of_json_and_words_are_for_people(tmp_path: Path) -> None:
+    small = ("simulate", "--days", "2", "--users", "50", "--out", "x")
+    done = run(*small, "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert json.loads(done.stdout)["transactions"] > 0
+    said = run(*small, folder=tmp_path)
+    assert said.stdout == ""
+    assert "transactions" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (StateError("nothing runs here"), 1, "error: nothing runs here\n"),
+        (ModelError("no model"), 1, "error: no model\n"),
+        (FraudError("on purpose"), 1, "error: on purpose\n"),
+        (ConfigError("FRAUD_X is not a setting"), 2, "error: FRAUD_X is not a setting\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_every_error_has_its_exit_code(
+    error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(main, "app", fail)
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+    assert caught.value.code == code
+    assert capsys.readouterr().err == said
+
+
+def test_an_unexpected_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(main, "app", fail)
+    with pytest.raises(ZeroDivisionError):
+        main.main()
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRAUD_TOPIC_PARTITIONS", "7")
+    assert console.settings().topic_partitions == 7
+    assert console.settings(topic_partitions=3).topic_partitions == 3
+    monkeypatch.setenv("FRAUD_TOPIC_PARTITION", "7")
+    with pytest.raises(ConfigError, match="did you mean FRAUD_TOPIC_PARTITIONS"):
+        console.settings()
+
+
+def test_a_result_goes_to_stdout_and_words_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    console.emit({"path": Path("a/b"), "n": 1})
+    console.say("done")
+    out, err = capsys.readouterr()
+    assert out == '{"path":"a/b","n":1}\n'
+    assert err == "done\n"
