@@ -16,8 +16,8 @@ def open_store(settings: Settings) -> Store:
     LMDB opens its files with the first use, so a store may be made before a fork and used after it.
 
     Raises:
-        ConfigError: the URL is of no kind that exists.
-        ServiceError: the Redis server doesn't answer or isn't fit.
+        ConfigError: the URL is of no kind that exists, or the Redis server would lose data.
+        ServiceError: the Redis server doesn't answer.
     """
     url = settings.store_url
     scheme, colon, rest = url.partition(":")
@@ -30,4 +30,8 @@ def open_store(settings: Settings) -> Store:
 
         path = Path(rest) if rest else settings.data / "store"
         return open_lmdb(path, map_mb=settings.store_map_mb, durability=settings.store_durability)
+    if scheme in ("redis", "rediss") and rest.startswith("//"):
+        from fraud.store.redis_parts import open_redis
+
+        return open_redis(url, durability=settings.store_durability)
     raise ConfigError(f"FRAUD_STORE_URL={url!r} is refused: write lmdb:, lmdb:/path, redis://host:port/db or memory:")

@@ -26,15 +26,20 @@ def check_fence(commit: SliceCommit, position: int | None, epoch: int | None) ->
     if position is None:
         raise FencedError(f"partition {partition} of topic {topic_id} was never started; nothing was written")
     if epoch != commit.epoch:
-        raise FencedError(
-            f"a commit for partition {partition} carries epoch {commit.epoch}, the lease is at {epoch}: "
-            "another job has taken over; nothing was written"
-        )
+        raise orphaned(partition, commit.epoch, epoch)
     if position != commit.expected:
         raise FencedError(
             f"a commit for partition {partition} of topic {topic_id} expects position {commit.expected}, "
             f"the store is at {position}: the slice was committed by somebody else; nothing was written"
         )
+
+
+def orphaned(partition: int, carried: int, epoch: int | None) -> FencedError:
+    """Return the refusal of a writer whose epoch isn't the lease's."""
+    return FencedError(
+        f"a write to partition {partition} carries epoch {carried}, the lease is at {epoch}: "
+        "another job has taken over; nothing was written"
+    )
 
 
 def already_started(positions: Iterable[PartitionKey]) -> FencedError:

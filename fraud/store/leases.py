@@ -103,14 +103,15 @@ def give_back(held: Held | None, lease: Lease) -> Held | None:
 
 
 def died(held: Held) -> bool:
-    """Tell whether the holder ran on this machine and surely runs no more (its pid may have been reused)."""
+    """Tell whether the holder ran on this machine and surely runs no more (its pid may have been reused).
+
+    Of another boot nothing is known: it may be this machine's last one, or another machine of the same name.
+    """
     if not held.started or held.host != socket.gethostname():
         return False
     boot, namespace, _ = held.started.split("/")
     own_boot, own_namespace = _machine()
-    if boot != own_boot:
-        return True  # the machine has been restarted since
-    return namespace == own_namespace and process_identity(held.host, held.pid) != held.started
+    return (boot, namespace) == (own_boot, own_namespace) and process_identity(held.host, held.pid) != held.started
 
 
 def process_identity(host: str, pid: int) -> str:

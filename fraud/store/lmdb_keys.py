@@ -15,8 +15,7 @@ from itertools import islice
 
 import lmdb
 
-from fraud.errors import StoreError
-from fraud.store import outbox
+from fraud.store import ids, outbox
 from fraud.store.base import PartitionKey
 from fraud.store.lmdb_environment import Environment
 
@@ -76,10 +75,7 @@ def chunks_of(txn: lmdb.Transaction, prefix: bytes, start: int, end: int) -> Ite
 
 def user_keys(partition: int, users: Sequence[str]) -> list[bytes]:
     prefix = b"u" + PARTITION.pack(partition)
-    try:
-        return [prefix + user.encode() for user in users]
-    except UnicodeEncodeError as exc:
-        raise StoreError(f"a user id isn't valid Unicode: {exc}") from exc
+    return [prefix + user for user in ids.encode("user", users)]
 
 
 def lease_key(name: str) -> bytes:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import lmdb
 
-from fraud.errors import StoreError
-from fraud.store import flips
+from fraud.store import flips, ids
 from fraud.store.base import Headroom, Pointer, Store
 from fraud.store.lmdb_environment import Environment
 from fraud.store.lmdb_histories import LmdbHistories
@@ -58,14 +57,16 @@ class LmdbProfiles:
 
     def read(self, merchants: Sequence[str]) -> tuple[list[bytes | None], int | None]:
         """See `fraud.store.base.Profiles.read`."""
-        keys = [_merchant_key(merchant) for merchant in merchants]
+        keys = _merchant_keys(merchants)
         with self._env.read() as txn:
             get = txn.get
             return [get(key) for key in keys], _through(txn)
 
     def load(self, profiles: Iterable[tuple[str, bytes]], through: int) -> int:
         """See `fraud.store.base.Profiles.load`."""
-        rows = sorted((_merchant_key(merchant), raw) for merchant, raw in profiles)
+        given = list(profiles)
+        keys = _merchant_keys(merchant for merchant, _ in given)
+        rows = sorted(zip(keys, (raw for _, raw in given), strict=True))
         with self._env.write() as txn:
             for key, raw in rows:
                 txn.put(key, raw)
@@ -124,8 +125,5 @@ def _bundle_key(sha256: str) -> bytes:
     return b"b" + sha256.encode()
 
 
-def _merchant_key(merchant: str) -> bytes:
-    try:
-        return b"m" + merchant.encode()
-    except UnicodeEncodeError as exc:
-        raise StoreError(f"a merchant id isn't valid Unicode: {exc}") from exc
+def _merchant_keys(merchants: Iterable[str]) -> list[bytes]:
+    return [b"m" + merchant for merchant in ids.encode("merchant", merchants)]
