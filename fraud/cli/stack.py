@@ -1,1 +1,177 @@
-"""Commands about the embedded servers: up, down, status, doctor."""
+"""Commands about the platform's servers on this machine: up, down, status, doctor."""
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fraud.cli.console import emit, say, settings, stderr
+from fraud.cli.main import app
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fraud.settings import Settings
+    from fraud.stack.supervisor import Status
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")]
+COLOURS = {"ok": "green", "warning": "yellow", "problem": "red", "running": "green", "failed": "red"}
+FIRST_STEPS = """
+Nothing is scored before there is a model. Next:
+  fraud-detect simulate --days 60 --out past    # or bring transactions of your own
+  fraud-detect backfill past                    # histories and merchants' profiles
+  fraud-detect train --from past
+  fraud-detect promote 1
+Then `fraud-detect produce` sends transactions, and `fraud-detect consume` shows the predictions."""
+NEXT_STEPS = """
+`fraud-detect produce` sends transactions, `fraud-detect consume` shows the predictions,
+`fraud-detect doctor` says what is wrong, `fraud-detect down` stops everything; the data stay."""
+
+
+@app.command()
+def up(as_json: Json = False) -> None:
+    """Start Kafka, S3, MLflow and the score job, supervised, and return when they serve.
+
+    What runs already stays as it is. They outlive this terminal; `down` stops them. Ctrl-C meanwhile stops
+    what was started.
+    """
+    from fraud.stack.signals import interruptible
+    from fraud.stack.supervisor import Stack
+
+    chosen = settings()
+    with interruptible():
+        started = Stack(chosen).start(say)
+    if as_json:
+        emit(_report(chosen, started))
+        return
+    stderr().print(_addresses(chosen, started))
+    say(FIRST_STEPS if _serves_nothing(chosen) else NEXT_STEPS)
+
+
+@app.command()
+def down(
+    wipe: Annotated[bool, typer.Option("--wipe", help="Remove the data as well, once everything has ended.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before removing the data.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Stop what `up` started. The data stay, unless they are to be wiped.
+
+    With --wipe the topics, the models, the online store and the checkpoint go; jars and logs stay.
+    """
+    from fraud.stack import wipe as wiping
+    from fraud.stack.supervisor import Stack
+
+    chosen = settings()
+    stack = Stack(chosen)
+    if wipe:
+        folders = wiping.stored(chosen)
+        wiping.require_unused(chosen, besides=stack.processes())
+        if folders and not yes:
+            told = "\n".join(f"  {folder}" for folder in folders)
+            typer.confirm(f"Remove for good what is in\n{told}\n?", abort=True, err=True)
+    ran = stack.stop(say)
+    removed = wiping.wipe(chosen) if wipe else []
+    if as_json:
+        emit({"home": str(stack.home), "stopped": ran, "removed": [str(folder) for folder in removed]})
+        return
+    say(f"stopped what ran in {stack.home}" if ran else f"nothing ran in {stack.home}")
+    for folder in removed:
+        say(f"removed {folder}")
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Show what `up` started: its state, addresses and logs."""
+    from fraud.stack.supervisor import Stack
+
+    chosen = settings()
+    found = Stack(chosen).status()
+    if as_json:
+        emit(_report(chosen, found))
+    elif found:
+        stderr().print(_states(found))
+        say(f" logs in {chosen.logs.absolute()}")
+    else:
+        say(f"nothing is up in {chosen.home.absolute()}; `fraud-detect up` starts it")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is wrong with the platform and what to do about it; exit 1 if anything is.
+
+    Looks at Java, jars, disk, ports, topics and their settings, buckets, the model in Production and whether
+    the store serves it, the store's headroom, its leases, and how far it is behind the topic.
+    """
+    from fraud.stack.doctor import examine
+
+    now = time.time_ns() // 1_000_000
+    findings = []
+    console = stderr()
+    for finding in examine(settings(), now):
+        findings.append(finding)
+        if not as_json:
+            console.print(f"[{COLOURS[finding.level]}]{finding.level:<8}[/] {finding.topic:<10}", end="")
+            console.print(finding.message, markup=False, highlight=False)
+    counts = {level: sum(each.level == level for each in findings) for level in ("problem", "warning")}
+    if as_json:
+        rows = [{"topic": each.topic, "level": each.level, "message": each.message} for each in findings]
+        emit({"problems": counts["problem"], "warnings": counts["warning"], "findings": rows})
+    else:
+        say(f"problems: {counts['problem']}, warnings: {counts['warning']}")
+    if counts["problem"]:
+        raise typer.Exit(1)
+
+
+def _report(chosen: "Settings", found: "list[Status]") -> dict[str, Any]:
+    """Return the result of `up` and `status`."""
+    programs = [
+        {
+            "name": each.entry.name,
+            "state": each.state,
+            "pid": each.pid,
+            "seconds": each.seconds,
+            "address": each.entry.address,
+            "ui": each.entry.ui,
+            "log": each.entry.log,
+        }
+        for each in found
+    ]
+    running = bool(found) and all(each.state == "running" for each in found)
+    return {"home": str(chosen.home.absolute()), "up": running, "programs": programs}
+
+
+def _addresses(chosen: "Settings", started: "list[Status]") -> "Table":
+    titles = {"score": "Spark UI (score job)", "mlflow": "MLflow", "s3": "S3", "kafka": "Kafka"}
+    table = _table("", "")
+    for each in reversed(started):
+        table.add_row(titles.get(each.entry.name, each.entry.name), each.entry.ui or each.entry.address)
+    table.add_row("Logs", str(chosen.logs.absolute()))
+    return table
+
+
+def _states(found: "list[Status]") -> "Table":
+    table = _table("program", "state", "pid", "since", "address")
+    for each in found:
+        since = f"{each.seconds} s" if each.seconds < 120 else f"{each.seconds // 60} min"
+        state = f"[{COLOURS.get(each.state, 'yellow')}]{each.state}[/]"
+        row = (each.entry.name, state, str(each.pid or "-"), since, each.entry.ui or each.entry.address)
+        table.add_row(*row)
+    return table
+
+
+def _table(*columns: str) -> "Table":
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, show_header=any(columns), pad_edge=False)
+    for column in columns:
+        # An address or a path that is cut can't be used.
+        table.add_column(column, overflow="fold", no_wrap=False)
+    return table
+
+
+def _serves_nothing(chosen: "Settings") -> bool:
+    from fraud.stack.stored import opened
+
+    with opened(chosen) as store:
+        return store is None or store.serving.pointer() is None

@@ -75,17 +75,23 @@ def folder(settings: Settings, name: str) -> Path:
     return settings.cache.absolute() / "jars" / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
 
 
+def paths(settings: Settings, name: str) -> list[Path]:
+    """Return where a set's jars are, or will be once they are fetched."""
+    where = folder(settings, name)
+    return [where / jar.file for jar in pinned(name)]
+
+
 def jars(settings: Settings, name: str) -> list[Path]:
     """Return the paths of a set's jars; one run fetches, others wait for it."""
     where = folder(settings, name)
-    paths = [where / jar.file for jar in pinned(name)]
-    if not all(path.exists() for path in paths):
+    wanted = paths(settings, name)
+    if not all(path.exists() for path in wanted):
         where.parent.mkdir(parents=True, exist_ok=True)
         with _exclusive(where.with_name(f"{name}.lock")):
-            if not all(path.exists() for path in paths):
+            if not all(path.exists() for path in wanted):
                 shutil.rmtree(where, ignore_errors=True)
                 _fetch(settings, name, where)
-    return paths
+    return wanted
 
 
 def damaged(settings: Settings, name: str) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from fraud import bus
 from fraud.errors import ServiceError
 from fraud.settings import PREFIX, Settings
-from fraud.stack.jars import kafka_jars
+from fraud.stack import jars
 from fraud.stack.java import java
 from fraud.stack.ports import LOOPBACK, inner_ports
 from fraud.stack.program import Program
@@ -35,6 +35,8 @@ def program(settings: Settings) -> Program:
     config = home / "server.properties"
 
     def prepare() -> None:
+        jars.kafka_jars(settings)
+        home.mkdir(parents=True, exist_ok=True)
         controller = inner_ports(home / "ports.json", ["controller"], avoid=[port])["controller"]
         config.write_text(_properties(home / "log", port, controller))
         (home / "log4j2.properties").write_text(LOGGING)
@@ -53,7 +55,7 @@ def program(settings: Settings) -> Program:
 
 
 def _java(settings: Settings, home: Path) -> list[str]:
-    classpath = ":".join(map(str, kafka_jars(settings)))
+    classpath = ":".join(map(str, jars.paths(settings, "kafka")))
     options = [
         "-XX:+UseG1GC",
         "-Djava.awt.headless=true",

@@ -18,14 +18,18 @@ LAST_LINES = 5
 
 def require_free(programs: Iterable[Program]) -> None:
     """Raise StateError, naming port, holder and setting, unless every port of the programs is free."""
-    taken = [
-        f"port {port} of {program.name} is taken by {_holder(port)}; stop that, or set {setting}"
-        for program in programs
-        for port, setting in program.ports
-        if not ports.is_free(port)
-    ]
+    taken: dict[str, list[tuple[str, str]]] = {}
+    for program in programs:
+        for port, setting in program.ports:
+            if not ports.is_free(port):
+                taken.setdefault(_holder(port), []).append((f"{port} of {program.name}", setting))
     if taken:
-        raise StateError("\n       ".join(taken))
+        lines = [
+            f"port {', '.join(port for port, _ in found)} {'is' if len(found) == 1 else 'are'} taken by {who}; "
+            f"stop that, or choose another in {', '.join(setting for _, setting in found)}"
+            for who, found in taken.items()
+        ]
+        raise StateError("\n       ".join(lines))
 
 
 def _holder(port: int) -> str:
@@ -35,8 +39,8 @@ def _holder(port: int) -> str:
     mark = processes.Mark.of(process)
     if mark is None:
         return processes.describe(process)
-    how = "wait until it has ended" if mark.owner == "demo" else f"`FRAUD_HOME={mark.home} fraud-detect down` stops it"
-    return f"`fraud-detect {mark.owner}`, which runs in {mark.home} ({how}; pid {process.pid})"
+    how = "" if mark.owner == "demo" else f" (`FRAUD_HOME={mark.home} fraud-detect down` stops it)"
+    return f"`fraud-detect {mark.owner}` in {mark.home}{how}"
 
 
 class Starting:
