@@ -200,9 +200,10 @@ def _fold(transactions: pl.DataFrame) -> tuple[Folded, npt.NDArray[np.int64], li
 
 
 def _positions(column: pl.Series, distinct: pl.Series) -> npt.NDArray[np.int64]:
-    """Return each row's position in `distinct`; the type is named because an empty column has none to infer."""
+    """Return each row's position in `distinct`."""
     numbers = pl.Series(range(len(distinct)), dtype=pl.Int64)
-    return column.replace_strict(distinct, numbers, return_dtype=pl.Int64).to_numpy()
+    # The cast is for an empty column, which Polars hands back as it is.
+    return column.replace_strict(distinct, numbers).cast(pl.Int64).to_numpy()
 
 
 def _times(transactions: pl.DataFrame) -> npt.NDArray[np.int64]:
