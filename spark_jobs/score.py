@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fraud import bus
+from fraud.errors import ServiceError
 from fraud.settings import Settings
 from fraud.store import open_store
 from fraud.store.base import Lease, Store
@@ -172,9 +173,14 @@ def _wait_for_model(store: Store, stop: Stop, say: Say) -> None:
 
 def _watch_query(query: "StreamingQuery", stop: Stop) -> None:
     """Return when the query shall end; a query that ended by itself did so with an error."""
+    from py4j.protocol import Py4JError
+
     while not stop.event.wait(POLL_SECONDS):
-        if not query.isActive:
-            stop.because(failure.why(_reason(query)))
+        try:
+            if not query.isActive:
+                stop.because(failure.why(_reason(query)))
+        except (Py4JError, OSError) as exc:
+            stop.because(ServiceError(f"Spark's JVM doesn't answer any more ({exc}); a restart goes on"))
 
 
 def _reason(query: "StreamingQuery") -> str:

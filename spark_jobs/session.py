@@ -112,6 +112,8 @@ def source_options(settings: Settings, topic: str, starting: Mapping[int, int]) 
         "startingOffsets": json.dumps({topic: {str(p): offset for p, offset in sorted(starting.items())}}),
         # A hole in the topic stops the job; a silent skip would be a history with a hole.
         "failOnDataLoss": "true",
+        # What a producer's transaction took back never happened.
+        "kafka.isolation.level": "read_committed",
         "maxOffsetsPerTrigger": str(chosen.offsets_per_trigger),
         # The broker answers an empty fetch after this long; its default of 500 ms is a batch's whole time.
         "kafka.fetch.max.wait.ms": str(chosen.fetch_wait_ms),

@@ -23,6 +23,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal
@@ -59,6 +60,7 @@ __all__ = [
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
+DAEMON = "spark_jobs.daemon"  # in the command of the Python daemon and its workers
 SCORING = "scoring transactions"  # what the job says when its query runs
 
 
@@ -88,7 +90,7 @@ class Job:
         self.log_file = settings.logs / "score-test.log"
         self.fault_file = settings.home.absolute() / "fault.json"
         self.process: subprocess.Popen[bytes] | None = None
-        self._family: list[psutil.Process] = []
+        self._family: set[psutil.Process] = set()
         self._said = 0
 
     def __enter__(self) -> "Job":
@@ -142,7 +144,7 @@ class Job:
             return found
 
         servers.wait_for(f"the job says {text!r} (see {self.log_file})", said, seconds, every=0.05)
-        self._family = self._processes()
+        self._look()
         return self
 
     def wait_until_scoring(self, seconds: float = READY_SECONDS) -> "Job":
@@ -160,13 +162,13 @@ class Job:
     def stop(self, number: int = signal.SIGTERM, seconds: float = STOP_SECONDS) -> int:
         """Ask the driver to end in order; return its exit code."""
         assert self.process is not None
-        self._family = self._processes()
+        self._look()
         self.process.send_signal(number)
         return self.wait(seconds)
 
     def kill(self, who: Literal["driver", "jvm", "daemon", "worker"] = "driver") -> int:
         """kill -9 of one process; return its pid. The driver's death is waited for."""
-        self._family = self._processes()
+        self._look()
         pids = self.pids()
         pid = pids.workers[0] if who == "worker" and pids.workers else getattr(pids, who, None)
         assert pid is not None, f"there is no {who}: {pids}"
@@ -177,22 +179,20 @@ class Job:
         return int(pid)
 
     def pids(self) -> Pids:
-        """Return its processes' ids."""
-        jvm = daemon = None
-        workers: list[int] = []
+        """Return its processes' ids; workers whose daemon was killed go on, and are among them."""
         if self.returncode is not None or self.process is None:
             return Pids(None, None, None)
-        for child in _children(self.process.pid):
-            if "java" in child.name():
-                jvm = child.pid
-                for grandchild in _children(child.pid):
-                    daemon = grandchild.pid
-                    workers = [worker.pid for worker in _children(daemon)]
+        self._look()
+        python = [each for each in self._family if _lives(each) and DAEMON in each.cmdline()]
+        jvm = next((child.pid for child in _children(self.process.pid) if "java" in child.name()), None)
+        daemon = next((each.pid for each in python if each.ppid() == jvm), None)
+        workers = sorted(each.pid for each in python if each.pid != daemon)
         return Pids(self.process.pid, jvm, daemon, workers)
 
     def descendants(self) -> list[int]:
         """Return those of its processes that live, also after the driver's death."""
-        return [each.pid for each in {*self._family, *self._processes()} if _lives(each)]
+        self._look()
+        return sorted(each.pid for each in self._family if _lives(each))
 
     def fault(
         self,
@@ -218,21 +218,23 @@ class Job:
 
     def end(self) -> None:
         """End whatever is left of it, at once."""
-        family = {*self._family, *self._processes()}
+        self._look()
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        for each in family:
+        for each in self._family:
             if _lives(each):
                 each.kill()
 
-    def _processes(self) -> list[psutil.Process]:
-        if self.process is None or self.process.poll() is not None:
-            return self._family
-        try:
-            return psutil.Process(self.process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return self._family
+    def _look(self) -> None:
+        """Remember what descends from the driver now: after a parent's death nothing else tells."""
+        if self.process is not None and self.process.poll() is None:
+            with suppress(psutil.NoSuchProcess):
+                self._family |= set(psutil.Process(self.process.pid).children(recursive=True))
+            # Workers forked since their daemon was orphaned are found through the daemon.
+            for each in [each for each in self._family if _lives(each)]:
+                with suppress(psutil.NoSuchProcess):
+                    self._family |= set(each.children(recursive=True))
 
 
 def _children(pid: int) -> list[psutil.Process]:

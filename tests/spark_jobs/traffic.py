@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -133,15 +133,17 @@ def produce(settings: Settings, messages: Iterable[Message]) -> list[Source]:
 
 
 def answers(
-    settings: Settings, *, seconds: float = ANSWER_SECONDS, until: Mapping[int, int] | None = None, strict: bool = True
+    settings: Settings,
+    *,
+    wanted: Iterable[Source] | None = None,
+    seconds: float = ANSWER_SECONDS,
+    strict: bool = True,
 ) -> Answers:
-    """Return every answer, once all offsets of `transactions` below `until` (None: its end now) have one.
+    """Return every answer, once all of `wanted` (None: every offset that `transactions` holds now) have one.
 
     With `strict` it fails after `seconds` and names what is missing; else it returns what there is.
     """
-    end = bus.end_offsets(settings.kafka_bootstrap, bus.TRANSACTIONS) if until is None else until
-    begin = bus.begin_offsets(settings.kafka_bootstrap, bus.TRANSACTIONS)
-    wanted = {Source(p, offset) for p, stop in end.items() for offset in range(begin[p], stop)}
+    wanted = _all_sources(settings) if wanted is None else set(wanted)
     found: dict[Source, list[Answer]] = {}
     deadline = time.monotonic() + seconds
     consumer = bus.consumer(settings.kafka_bootstrap, max_poll_records=5_000)
@@ -163,6 +165,12 @@ def answers(
                 return Answers(found, missing)
     finally:
         consumer.close()
+
+
+def _all_sources(settings: Settings) -> set[Source]:
+    begin = bus.begin_offsets(settings.kafka_bootstrap, bus.TRANSACTIONS)
+    end = bus.end_offsets(settings.kafka_bootstrap, bus.TRANSACTIONS)
+    return {Source(p, offset) for p, stop in end.items() for offset in range(begin[p], stop)}
 
 
 def _assign(consumer: Any, settings: Settings) -> Sequence[Any]:
