@@ -198,6 +198,10 @@ def merchant_compromise(call: Call) -> Events:
     exposed[(per_merchant < 4) | (per_merchant > 40 * np.median(per_merchant[per_merchant > 0]))] = 0
     rate = 0.5
     taken = order[np.cumsum(exposed[order] * rate) <= call.wanted]
+    if not exposed[taken].any():  # a small world: the first merchant alone has more visits than are wanted
+        order = np.argsort(exposed, kind="stable")
+        order = order[exposed[order] > 0]
+        taken = order[: max(1, int(np.searchsorted(np.cumsum(exposed[order] * rate), call.wanted, side="right")))]
     visits = visits[np.isin(honest.merchant[visits], taken) & (exposed[honest.merchant[visits]] > 0)]
     copies = honest.take(visits[rng.random(len(visits)) < rate])
     delay = rng.lognormal(np.log(10 * HOUR_MS), 1.0, len(copies)).astype(np.int64)
