@@ -139,6 +139,7 @@ def describe(process: "psutil.Process") -> str:
     import psutil
 
     try:
-        return f"{process.name()} (pid {process.pid}: {' '.join(process.cmdline())[:80]})"
+        command = " ".join(" ".join(process.cmdline()).split())
+        return f"{process.name()} (pid {process.pid}: {command[:80]})"
     except psutil.Error:
         return f"pid {process.pid}"
