@@ -57,6 +57,7 @@ LAYERS = {
     "fraud.handbook": EDGE,
     "fraud.store": EDGE,
     "fraud.bus": EDGE,
+    "fraud.consuming": EDGE,
     "fraud.s3": EDGE,
     "fraud.registry": EDGE,
     "fraud.watcher": EDGE,
