@@ -31,6 +31,8 @@ class _Opened:
 
     def __init__(self, env: lmdb.Environment, inode: int) -> None:
         self.env, self.inode, self.users, self.warned = env, inode, 0, False
+        # LMDB's own lock waits for other processes; to a second thread of this one py-lmdb says "busy".
+        self.writing = threading.Lock()
 
 
 _opened: dict[tuple[int, Path], _Opened] = {}
@@ -64,7 +66,7 @@ class Environment:
 
     @contextmanager
     def write(self) -> Iterator[lmdb.Transaction]:
-        """Begin a write transaction, one at a time over all processes; an exception takes it all back.
+        """Begin a write transaction, one at a time over all threads and processes; an exception takes it all back.
 
         Raises:
             StoreFullError: the map or the disk is full; nothing was written.
@@ -72,7 +74,7 @@ class Environment:
         """
         with self._translated():
             opened = self._open()
-            with self._begin(opened, write=True) as txn:
+            with opened.writing, self._begin(opened, write=True) as txn:
                 yield txn
             if not opened.warned:
                 self._warn(opened)
