@@ -36,17 +36,9 @@ class Client:
             ServiceError: no Redis answers there.
         """
         self.shown = _without_secrets(url)
+        self._redis: Any  # its replies have no useful types
         with self._translated():
-            try:
-                server: Any = redis.Redis.from_url(url, **_options())  # its replies have no useful types
-            except ValueError as exc:
-                raise ConfigError(f"FRAUD_STORE_URL={self.shown!r} is refused: {exc}") from exc
-            self._redis = server
-            if server.execute_command("INFO", "cluster").get("cluster_enabled") == 1:
-                if server.connection_pool.connection_kwargs.get("db"):
-                    raise ConfigError(f"FRAUD_STORE_URL={self.shown!r} is refused: a cluster has database 0 only")
-                server.close()
-                self._redis = redis.RedisCluster.from_url(url, **_options())
+            self._redis = _connect(url, self.shown)
 
     @property
     def is_cluster(self) -> bool:
@@ -126,6 +118,24 @@ _AWAY = (
 )
 
 
+def _connect(url: str, shown: str) -> "redis.Redis | redis.RedisCluster":
+    try:
+        server: Any = redis.Redis.from_url(url, **_options())
+    except ValueError as exc:
+        raise ConfigError(f"FRAUD_STORE_URL={shown!r} is refused: {exc}") from exc
+    database = server.connection_pool.connection_kwargs.get("db") or 0
+    refused = f"FRAUD_STORE_URL={shown!r} is refused: no database {database}; a cluster has 0 only"
+    try:
+        is_cluster = server.execute_command("INFO", "cluster").get("cluster_enabled") == 1
+    except exceptions.ResponseError as exc:
+        if database and ("DB index" in str(exc) or "SELECT" in str(exc)):
+            raise ConfigError(refused) from exc
+        raise
+    if is_cluster and database:
+        raise ConfigError(refused)
+    return redis.RedisCluster.from_url(url, **_options()) if is_cluster else server
+
+
 def _options() -> dict[str, Any]:
     return {
         "socket_connect_timeout": _CONNECT_SECONDS,
@@ -140,5 +150,8 @@ def _without_secrets(url: str) -> str:
     >>> _without_secrets("rediss://user:secret@cache:6380/1?ssl_cert_reqs=none")
     'rediss://cache:6380/1'
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as exc:
+        raise ConfigError(f"FRAUD_STORE_URL is refused ({exc}): write redis://host:port/db") from exc
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
