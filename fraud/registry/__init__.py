@@ -2,5 +2,25 @@
 
 from fraud.registry.artefact import RegisteredVersion, fetch, log_model
 from fraud.registry.connection import EXPERIMENT, MODEL
+from fraud.registry.look import ALIAS, STAGE, Look, Version
+from fraud.registry.production import REFUSED, Move, look, promote, refuse, rollback, settle, versions
 
-__all__ = ["EXPERIMENT", "MODEL", "RegisteredVersion", "fetch", "log_model"]
+__all__ = [
+    "ALIAS",
+    "EXPERIMENT",
+    "MODEL",
+    "REFUSED",
+    "STAGE",
+    "Look",
+    "Move",
+    "RegisteredVersion",
+    "Version",
+    "fetch",
+    "log_model",
+    "look",
+    "promote",
+    "refuse",
+    "rollback",
+    "settle",
+    "versions",
+]

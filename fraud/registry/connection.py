@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fraud.errors import ServiceError, StateError
+from fraud.errors import ConfigError, ServiceError, StateError
 from fraud.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
@@ -54,15 +54,22 @@ def connected(settings: Settings, *, seconds: int = ASK_SECONDS) -> Iterator["Ml
     """Give a client of FRAUD_MLFLOW_URI; the first call imports MLflow, which takes seconds.
 
     Raises:
+        ConfigError: MLflow isn't installed.
         ServiceError: the server is away, or it or its artefact store failed.
     """
-    os.environ.update(environment(settings, seconds))
+    for name, value in environment(settings, seconds).items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
     for message, category in _NOISE:
         warnings.filterwarnings("ignore", message, category)
-    import mlflow
+    try:
+        import mlflow
+    except ImportError as exc:
+        raise ConfigError("MLflow's client isn't installed: pip install 'fraud-detect[registry]'") from exc
     from requests import RequestException
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # it misses pip's version in each artefact
     try:
         yield mlflow.MlflowClient(tracking_uri=settings.mlflow_uri, registry_uri=settings.mlflow_uri)
     except (mlflow.MlflowException, RequestException) as exc:

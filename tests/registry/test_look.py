@@ -1,0 +1,45 @@
+"""The rule of alias, stage and memory, case by case, without a server."""
+
+import pytest
+
+from fraud.registry.look import Look, Memory, Version
+
+CASES = {
+    # name: (remembered, alias, versions staged in order of the move, expected)
+    "nothing anywhere": (None, None, [], None),
+    "cold start: the alias before the stage": (None, "1", ["2"], "1"),
+    "cold start: the stage alone": (None, None, ["2"], "2"),
+    "cold start: of several stages the newest move": (None, None, ["3", "1"], "1"),
+    "nothing moved": ("1", "1", ["1"], "1"),
+    "the alias moved": ("1", "2", ["1"], "2"),
+    "the stage moved": ("1", "1", ["2"], "2"),
+    "the stage moved, the former one wasn't archived": ("3", "3", ["3", "2"], "2"),
+    "the same, but somebody edited the former one later": ("3", "3", ["2", "3"], "2"),
+    "both moved: the alias": ("1", "2", ["3"], "2"),
+    "the alias was taken away": ("1", None, ["1"], "1"),
+    "the stage was taken away": ("1", "1", [], "1"),
+    "the alias was taken away and the stage moved": ("1", None, ["2"], "2"),
+    "both were taken away": ("1", None, [], None),
+}
+
+
+def look(remembered: str | None, alias: str | None, staged: list[str]) -> Look:
+    versions = {
+        name: Version(name, "Production" if name in staged else "None", (), 0, 1 + staged.index(name), "", {})
+        if name in staged
+        else Version(name, "None", (), 0, 0, "", {})
+        for name in ("1", "2", "3")
+    }
+    return Look(versions, alias, None if remembered is None else Memory(remembered))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_which_version_belongs_in_production(case: str) -> None:
+    *given, expected = CASES[case]
+    assert look(*given).production == expected  # type: ignore[arg-type]
+
+
+def test_settled_means_that_all_three_agree() -> None:
+    assert look("1", "1", ["1"]).settled
+    for given in [("2", "1", ["1"]), (None, "1", ["1"]), ("1", "1", ["1", "2"]), ("1", None, ["1"]), ("1", "1", [])]:
+        assert not look(*given).settled, given
