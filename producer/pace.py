@@ -48,7 +48,7 @@ class Steady:
 
 
 class Speed:
-    """As far apart as the events were, `speed` times faster; a late event goes with its neighbours."""
+    """As far apart as the events were, `speed` times faster; a late event goes at once."""
 
     def __init__(self, speed: float, clock: Callable[[], float] = time.monotonic) -> None:
         if not speed > 0:
@@ -56,13 +56,11 @@ class Speed:
         self.speed, self.clock = speed, clock
         self.begin = clock()
         self.first: int | None = None
-        self.newest = 0
 
     def wait(self, event_ms: int) -> float:
         """Return the seconds until the time of the event has come."""
         now = self.clock()
         if self.first is None:
-            self.first, self.newest, self.begin = event_ms, event_ms, now
-        self.newest = max(self.newest, event_ms)
-        due = self.begin + (self.newest - self.first) / 1000 / self.speed
+            self.first, self.begin = event_ms, now
+        due = self.begin + (event_ms - self.first) / 1000 / self.speed
         return max(0.0, due - now)

@@ -159,6 +159,44 @@ def test_a_broken_field_is_named(field: str, value: object) -> None:
         check(message)
 
 
+def test_field_by_field_gives_the_whole_schemas_verdict() -> None:
+    odd: list[object] = [
+        None,
+        True,
+        0,
+        1,
+        -90.5,
+        180,
+        1e300,
+        float("inf"),
+        "",
+        "x",
+        "x" * 65,
+        "EUR",
+        "DE",
+        "5411",
+        "pos",
+        "a\n",
+        [],
+        {},
+    ]
+    whole, check, good = validator("transaction"), Check(Transaction), next(stream("t"))
+    verdicts = set()
+    for _again in range(2):  # the second time from memory
+        for field in Transaction.__struct_fields__:
+            for value in odd:
+                message = msgspec.structs.replace(good, **{field: value})
+                wanted = whole.is_valid(msgspec.structs.asdict(message))
+                try:
+                    check(message)
+                except DataError:
+                    assert not wanted, (field, value)
+                else:
+                    assert wanted, (field, value)
+                verdicts.add(wanted)
+    assert verdicts == {True, False}
+
+
 def test_live_traffic_is_of_the_simulated_users_now() -> None:
     config = Config(start=datetime(2026, 1, 1, tzinfo=UTC), users=50, merchants=30, seed=4)
     clock = iter(range(NOW, NOW + 100_000))
