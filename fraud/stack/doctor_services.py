@@ -59,7 +59,7 @@ def s3(settings: Settings) -> Iterator[Finding]:
         ) from exc
     missing = [bucket for bucket in BUCKETS if bucket not in present]
     for bucket in missing:
-        yield problem("s3", f"the bucket {bucket} is missing; `fraud-detect down` and `up` make it again, empty")
+        yield problem("s3", f"the bucket {bucket} is missing; `fraud-detect up` makes it again, empty")
     if not missing:
         yield ok("s3", f"the buckets {' and '.join(BUCKETS)} are there")
 
@@ -71,10 +71,11 @@ def mlflow(settings: Settings) -> Iterator[Finding]:
     version = production(settings)
     with opened(settings) as store:
         pointer = None if store is None else store.serving.pointer()
-    yield _serving(settings, version, pointer)
+    yield serving(settings, version, pointer)
 
 
-def _serving(settings: Settings, version: str | None, pointer: Pointer | None) -> Finding:
+def serving(settings: Settings, version: str | None, pointer: Pointer | None) -> Finding:
+    """Compare the version in Production with the model that the store serves."""
     if version is None and pointer is None:
         return problem("mlflow", f"no model is in {ALIAS}, so nothing is scored; {TRAIN}")
     if version is None and pointer is not None:

@@ -44,11 +44,12 @@ def _holder(port: int) -> str:
 
 
 class Starting:
-    """One start of some programs; `ready` are those that run already."""
+    """One start of some programs; those of `running` are left alone, but made complete (topics, buckets)."""
 
-    def __init__(self, daemon: Supervisord, programs: Sequence[Program], ready: Iterable[str], say: Say) -> None:
-        self._daemon, self._say = daemon, say
-        self._pending, self._ready = list(programs), set(ready)
+    def __init__(self, daemon: Supervisord, programs: Sequence[Program], running: Iterable[str], say: Say) -> None:
+        self._daemon, self._say, self._running = daemon, say, frozenset(running)
+        self._pending = list(programs)
+        self._ready: set[str] = set()
         self._begun: dict[str, tuple[Program, float]] = {}
 
     def run(self) -> None:
@@ -59,15 +60,20 @@ class Starting:
         """
         while self._pending or self._begun:
             for program in [each for each in self._pending if self._ready.issuperset(each.needs)]:
-                self._say(f"starting {program.name}")
-                self._begun[program.name] = program, time.monotonic()
-                program.prepare()
-                self._daemon.start(program.name)
-                self._pending.remove(program)
+                self._begin(program)
             states = self._daemon.states()
             for name in list(self._begun):
                 self._look(name, states[name]["statename"])
-            time.sleep(POLL_SECONDS)
+            if self._begun:
+                time.sleep(POLL_SECONDS)
+
+    def _begin(self, program: Program) -> None:
+        self._begun[program.name] = program, time.monotonic()
+        if program.name not in self._running:
+            self._say(f"starting {program.name}")
+            program.prepare()
+            self._daemon.start(program.name)
+        self._pending.remove(program)
 
     def _look(self, name: str, state: str) -> None:
         program, begun = self._begun[name]
@@ -77,7 +83,8 @@ class Starting:
         if program.ready():
             for note in program.after():
                 self._say(f"note: {note}")
-            self._say(f"{name} is ready after {seconds:.1f} s: {program.address}")
+            if name not in self._running:
+                self._say(f"{name} is ready after {seconds:.1f} s: {program.address}")
             self._ready.add(name)
             del self._begun[name]
         elif seconds > program.ready_seconds:

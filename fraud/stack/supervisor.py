@@ -148,19 +148,19 @@ class Stack:
         daemon = self._daemon(known)
         states = daemon.states()
         ended = [each for each in programs if states[each.name]["statename"] in ENDED]
-        if not ended:
-            say(f"already up, in {self.home}")
         daemon.configure(programs)
         try:
             for program in ended:
                 _ask_to_end(daemon, program.name)
             require_free(ended)
-            Starting(daemon, ended, [each.name for each in programs if each not in ended], say).run()
+            Starting(daemon, programs, {each.name for each in programs if each not in ended}, say).run()
         except BaseException:
             with uninterrupted():
                 for program in ended:
                     _ask_to_end(daemon, program.name)
             raise
+        if not ended:
+            say(f"already up, in {self.home}")
 
     def _stop(self, say: Say, seconds: float) -> bool:
         with uninterrupted():

@@ -17,8 +17,8 @@ STORE_PARTS = ("histories", "profiles", "serving")
 
 
 def stored(settings: Settings) -> list[Path]:
-    """Return the folders that a wipe removes, those that exist: data/, Spark's scratch, a store elsewhere."""
-    folders = [settings.data.absolute(), settings.cache.absolute() / "spark"]
+    """Return the folders that a wipe removes, those that exist: data/, and the parts of a store elsewhere."""
+    folders = [settings.data.absolute()]
     store = store_folder(settings)
     if store is not None and not store.is_relative_to(settings.data.absolute()):
         folders += [store / part for part in STORE_PARTS]
@@ -41,7 +41,7 @@ def require_unused(settings: Settings, besides: Iterable["psutil.Process"] = ())
 
 
 def wipe(settings: Settings) -> list[Path]:
-    """Remove what is stored and return which folders; jars, logs and whatever else is in the home stay.
+    """Remove what is stored and return which folders; cache and logs stay.
 
     Raises:
         StateError: as `require_unused`.
