@@ -47,7 +47,7 @@ def already_started(positions: Iterable[PartitionKey]) -> FencedError:
     key = min(positions)
     return FencedError(
         f"the store already has a position for partition {key.partition} of topic {key.topic_id}; "
-        "continue from it, or wipe the store and rebuild"
+        "continue from it, or load the store again with `fraud-detect backfill DIR --wipe`"
     )
 
 

@@ -49,7 +49,9 @@ def unpack(raw: bytes | None) -> Held | None:
     try:
         return _DECODER.decode(raw)
     except msgspec.MsgspecError as exc:
-        raise StoreError(f"a lease's record can't be read ({exc}); wipe the store and rebuild it") from exc
+        raise StoreError(
+            f"a lease's record can't be read ({exc}); load the store again with `fraud-detect backfill DIR --wipe`"
+        ) from exc
 
 
 def take(name: str, held: Held | None, *, owner: str, host: str, pid: int, now: int, ttl: int) -> Held:

@@ -70,7 +70,9 @@ def pack(answers: Answers, committed_at: int) -> Iterator[tuple[int, bytes]]:
 def head(chunk: bytes | memoryview) -> ChunkHead:
     """Return a chunk's header; StoreError if it is of another version or torn."""
     if len(chunk) < _HEADER.size:
-        raise StoreError(f"an outbox chunk has only {len(chunk)} bytes; rebuild the store")
+        raise StoreError(
+            f"an outbox chunk has only {len(chunk)} bytes; load the store again with `fraud-detect backfill DIR --wipe`"
+        )
     version, *rest = _HEADER.unpack_from(chunk)
     if version != _VERSION:
         raise StoreError(f"an outbox chunk has version {version}, this release reads {_VERSION}")

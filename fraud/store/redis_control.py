@@ -129,7 +129,9 @@ class Control:
         try:
             pending = msgspec.json.decode(raw, type=_Pending)
         except msgspec.MsgspecError as exc:
-            raise StoreError(f"a start's record can't be read ({exc}); wipe the store and load it again") from exc
+            raise StoreError(
+                f"a start's record can't be read ({exc}); load the store again with `fraud-detect backfill DIR --wipe`"
+            ) from exc
         for key, position in pending.positions:
             obstacle, *found = self._open(key.partition, lease, (key.topic_id, position))
             if obstacle:

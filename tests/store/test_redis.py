@@ -103,9 +103,7 @@ def test_a_user_who_may_not_read_settings_opens_by_what_info_tells(server: serve
         _open(url, "process").histories.positions()
 
 
-@pytest.mark.parametrize(
-    "url", ["redis:host", "redis", "redis://host:port/0", "redis://127.0.0.1:1/x", "redis://[x", "http://x:1/"]
-)
+@pytest.mark.parametrize("url", ["redis://host:port/0", "redis://127.0.0.1:1/x", "redis://[x"])
 def test_an_url_that_cant_be_read_is_refused(url: str) -> None:
     with pytest.raises((ConfigError, ServiceError), match="FRAUD_STORE_URL"):
         _open(url)
