@@ -166,7 +166,7 @@ def _wait_for_model(store: Store, stop: Stop, say: Say) -> None:
         if not said:
             say(
                 "no model in Production yet: waiting. Make one with `fraud-detect train --from DIR`, "
-                "then `fraud-detect promote VERSION`"
+                "then `fraud-detect promote`"
             )
             said = True
 
