@@ -1,6 +1,7 @@
 """The kernel against the plain reference, and the laws that every caller relies on."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from fraud import features, history, profiles
 from fraud.features import FEATURE_NAMES, MERCHANT_COLUMNS, USER_COLUMNS
+from fraud.times import parse_time
 from tests import reference
 from tests.reference import DAY, HOUR, QUARTER, Event
 
@@ -161,3 +163,118 @@ def test_a_profile_that_holds_the_future_answers_the_same() -> None:
     np.testing.assert_array_equal(rows[0], rows[1])
     assert rows[0][0] == 3
     assert rows[0][3] == pytest.approx(1 / 3)
+
+
+# The table of the contract, row by row, at the edges where a window or a tie decides.
+FIRST = Event(time=NOW, amount=10.0, merchant=1, txn=1, device=1, country=165, lat=52.5, lon=13.4)
+
+
+def last_row(*events: Event) -> dict[str, float]:
+    """Return the features of the last event."""
+    matrix, status, _ = fold_in_pieces(columns(list(events)), [])
+    assert status[-1] == 0
+    return dict(zip(FEATURE_NAMES, matrix[-1].tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("feature", "window"),
+    [
+        ("user_txn_count_1h", HOUR),
+        ("user_txn_count_24h", DAY),
+        ("user_txn_count_7d", 7 * DAY),
+        ("user_txn_count_30d", 30 * DAY),
+        ("unique_countries_24h", DAY),
+        ("unique_merchants_24h", DAY),
+    ],
+)
+def test_a_window_is_open_at_its_far_end(feature: str, window: int) -> None:
+    for age, expected in ((0, 1), (window - 1, 1), (window, 0)):
+        assert last_row(FIRST, replace(FIRST, txn=2, time=NOW + age))[feature] == expected, age
+
+
+def test_an_event_after_t_is_in_no_window() -> None:
+    row = last_row(FIRST, replace(FIRST, txn=2, time=NOW - 1, merchant=1))
+    assert row["user_txn_count_30d"] == 0
+    assert row["user_merchant_first_time"] == 1.0
+    assert math.isnan(row["minutes_since_last_txn"])
+
+
+def test_two_places_at_one_millisecond_have_a_distance_and_no_speed() -> None:
+    row = last_row(FIRST, replace(FIRST, txn=2, lat=48.1, lon=11.6))
+    assert row["minutes_since_last_txn"] == 0.0
+    assert row["km_since_last_txn"] == pytest.approx(505, abs=5)
+    assert math.isnan(row["speed_kmh"])
+
+
+@pytest.mark.parametrize("unknown", ["here", "there"])
+def test_an_unknown_position_gives_neither_distance_nor_speed(unknown: str) -> None:
+    before, now = FIRST, replace(FIRST, txn=2, time=NOW + HOUR)
+    if unknown == "there":
+        before = replace(before, lat=math.nan, lon=math.nan)
+    else:
+        now = replace(now, lat=math.nan, lon=math.nan)
+    row = last_row(before, now)
+    assert row["minutes_since_last_txn"] == 60.0
+    assert math.isnan(row["km_since_last_txn"])
+    assert math.isnan(row["speed_kmh"])
+
+
+def test_the_last_of_equal_times_is_the_last_to_arrive() -> None:
+    other = replace(FIRST, txn=2, country=858, device=2, lat=48.1, lon=11.6)
+    row = last_row(FIRST, other, replace(other, txn=3, time=NOW + HOUR))
+    assert (row["country_change_flag"], row["device_change_flag"], row["km_since_last_txn"]) == (0.0, 0.0, 0.0)
+    row = last_row(other, FIRST, replace(other, txn=3, time=NOW + HOUR))
+    assert (row["country_change_flag"], row["device_change_flag"]) == (1.0, 1.0)
+    assert row["speed_kmh"] == row["km_since_last_txn"] > 400
+
+
+def test_a_change_is_against_the_last_that_was_known() -> None:
+    unknown = replace(FIRST, txn=2, time=NOW + 1, country=0, device=0)
+    row = last_row(FIRST, unknown, replace(FIRST, txn=3, time=NOW + 2, country=858, device=1))
+    assert (row["country_change_flag"], row["device_change_flag"]) == (1.0, 0.0)
+    row = last_row(FIRST, unknown)
+    assert math.isnan(row["country_change_flag"])
+    assert math.isnan(row["device_change_flag"])
+    assert row["unique_countries_24h"] == 1
+
+
+def test_a_history_forgets_after_37_days_of_the_newest_time_seen() -> None:
+    """An entry of exactly 37 days stays and is recognised as a repeat; a millisecond more, and it is new."""
+    for age, status_of_repeat in ((37 * DAY, 1), (37 * DAY + 1, 0)):
+        newest = Event(time=NOW + age, amount=1.0, merchant=2, txn=2)
+        _, status, _ = fold_in_pieces(columns([FIRST, newest, FIRST]), [])
+        assert status[-1] == status_of_repeat, age
+
+
+def test_what_arrives_too_late_to_stay_has_features_and_leaves_no_entry() -> None:
+    late = replace(FIRST, txn=3, time=NOW - 37 * DAY - 1)
+    matrix, status, packed = fold_in_pieces(columns([FIRST, late, late]), [])
+    assert status.tolist() == [0, 0, 0]  # never kept, so never a repeat
+    assert matrix[1, FEATURE_NAMES.index("amount")] == 10.0
+    assert len(history.unpack([packed]).entries) == 1
+
+
+def test_the_513th_arrival_pushes_the_first_out() -> None:
+    events = [Event(time=NOW + i, amount=1.0, merchant=1, txn=i + 1) for i in range(513)]
+    row = last_row(*events)
+    assert row["user_txn_count_30d"] == 512
+    _, status, _ = fold_in_pieces(columns([*events, events[0], events[1]]), [])
+    assert status[-2:].tolist() == [0, 0]  # the first was forgotten; taking it again pushed the second out
+    _, status, _ = fold_in_pieces(columns([*events, events[1]]), [])
+    assert status[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("time", "hour", "day", "weekend", "night"),
+    [
+        ("2026-01-05T00:00:00.000Z", 0, 0, 0, 1),  # a Monday
+        ("2026-01-09T05:59:59.999Z", 5, 4, 0, 1),
+        ("2026-01-09T06:00:00.000Z", 6, 4, 0, 0),
+        ("2026-01-10T23:59:59.999Z", 23, 5, 1, 0),
+        ("2026-01-11T12:00:00.000Z", 12, 6, 1, 0),
+    ],
+)
+def test_the_calendar_is_utc(time: str, hour: int, day: int, weekend: int, night: int) -> None:
+    row = last_row(replace(FIRST, time=parse_time(time)))
+    assert (row["hour_of_day"], row["day_of_week"]) == (hour, day)
+    assert (row["is_weekend"], row["is_night"]) == (weekend, night)
