@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fraud import bus
-from fraud.errors import ServiceError
+from fraud.backfill import unfinished
+from fraud.errors import ServiceError, StateError
 from fraud.settings import Settings
 from fraud.store import open_store
 from fraud.store.base import Lease, Store
@@ -96,8 +97,14 @@ def run(order: Order, stop: Stop, say: Say) -> None:
 
 
 def prepare(order: Order, store: Store, held: Lease) -> tuple[start.Topic, start.Start]:
-    """Decide where to start and store first positions; raises as `spark_jobs.start.decide`."""
+    """Decide where to start and store first positions; raises as `spark_jobs.start.decide`.
+
+    A store with a part of a past, which a broken backfill left, is refused with a StateError too.
+    """
     settings = order.settings
+    broken = unfinished(store)
+    if broken is not None:
+        raise StateError(broken)
     found = bus.describe(settings.kafka_bootstrap, bus.TRANSACTIONS)
     topic = start.Topic(
         found.name,

@@ -27,6 +27,7 @@ from fraud.store.lmdb_parts import open_lmdb
 from fraud.store.memory import open_memory
 from fraud.times import parse_time
 from producer.tables import write_tables
+from spark_jobs.score import Order, prepare
 from tests import streaming
 from tests.servers import REPOSITORY, Server, environment, settings
 from tests.streaming import NOW, PARTITIONS, day, simulation
@@ -177,6 +178,10 @@ def test_a_broken_load_is_recognised_and_wiped(store: Store, monkeypatch: pytest
     assert "--wipe" in (unfinished(store) or "")
     with pytest.raises(StateError, match="didn't finish"):
         load(whole(), store, partitions=PARTITIONS, clock=clock)
+    lease = store.histories.acquire("score", "job", host="here", pid=1, now=NOW, ttl=1_000)
+    with pytest.raises(StateError, match="didn't finish"):
+        prepare(Order(Settings.load({})), store, lease)
+    store.histories.release(lease)
     load(whole(until=day(4)), store, partitions=PARTITIONS, clock=clock, wipe=True)
     clean = open_memory()
     load(whole(until=day(4)), clean, partitions=PARTITIONS, clock=clock)
