@@ -17,10 +17,13 @@ STAMP := $(VENV)/.installed
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Real-time payment fraud detection. A first look: make demo"
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@echo "Everything else: $(BIN)/fraud-detect --help. Settings: FRAUD_… in the environment or in .env (.env.example)"
 
 .PHONY: setup
 setup: $(STAMP) ## Install the locked environment into .venv (the others do it by themselves)
+	@echo "$(VENV) holds the locked environment, $$($(BIN)/python --version)"
 
 $(STAMP): requirements/all.txt requirements/build.txt pyproject.toml
 	@command -v uv >/dev/null || [ -x .uv/bin/uv ] || { echo "fetching uv"; $(PYTHON) -m venv .uv && .uv/bin/pip install -q uv; }
@@ -50,8 +53,12 @@ up: $(STAMP) ## Start Kafka, S3, MLflow and the score job, and stay out of the w
 	@$(BIN)/fraud-detect up
 
 .PHONY: down
-down: $(STAMP) ## Stop what `make up` started; the data stays
+down: $(STAMP) ## Stop what `make up` started; the data stay (fraud-detect down --wipe removes them)
 	@$(BIN)/fraud-detect down
+
+.PHONY: doctor
+doctor: $(STAMP) ## Say what is wrong with what runs, and what to do
+	@$(BIN)/fraud-detect doctor
 
 .PHONY: bench
 bench: $(STAMP) ## Measure the stream on this machine
@@ -68,5 +75,6 @@ docs: $(STAMP) ## Write schemas/ and the generated pages of docs/ again
 	$(BIN)/python -m fraud.features > docs/features.md
 
 .PHONY: clean
-clean: ## Remove the environment and caches; never .run
+clean: ## Remove the environment and the tools' caches; never .run, where the data are
 	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -path ./.run -prune -o -name __pycache__ -prune -exec rm -rf {} +

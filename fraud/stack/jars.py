@@ -81,6 +81,12 @@ def paths(settings: Settings, name: str) -> list[Path]:
     return [where / jar.file for jar in pinned(name)]
 
 
+def notice(settings: Settings, name: str) -> str:
+    """Return what a person should know before a set is used; empty if it is here."""
+    wanted = paths(settings, name)
+    return "" if all(path.exists() for path in wanted) else f"fetching {len(wanted)} jars, once"
+
+
 def jars(settings: Settings, name: str) -> list[Path]:
     """Return the paths of a set's jars; one run fetches, others wait for it."""
     where = folder(settings, name)

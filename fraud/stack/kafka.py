@@ -49,6 +49,7 @@ def program(settings: Settings) -> Program:
         ready=lambda: bus.is_ready(f"{LOOPBACK}:{port}"),
         ports=[(port, f"{PREFIX}KAFKA_BOOTSTRAP")],
         prepare=prepare,
+        notice=jars.notice(settings, "kafka"),
         after=lambda: bus.ensure_topics(settings),
         stop_seconds=30,
     )

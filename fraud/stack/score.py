@@ -5,7 +5,7 @@ import time
 
 from fraud.errors import ServiceError, StoreError
 from fraud.settings import PREFIX, Settings
-from fraud.stack.jars import spark_jars
+from fraud.stack import jars
 from fraud.stack.ports import LOOPBACK, is_open
 from fraud.stack.program import Program
 from fraud.stack.stored import is_held, opened
@@ -26,6 +26,7 @@ def program(settings: Settings) -> Program:
         needs=["kafka", "mlflow"],
         environment={**settings.environment(), "PYTHONUNBUFFERED": "1"},
         prepare=lambda: _fetch(settings),
+        notice=jars.notice(settings, "spark"),
         ui=ui,
         # A refused start ends within this time, on slow machines too: four tries, then it is left alone.
         start_seconds=30,
@@ -47,4 +48,4 @@ def is_scoring(settings: Settings, now: int) -> bool:
 
 
 def _fetch(settings: Settings) -> None:
-    spark_jars(settings)
+    jars.spark_jars(settings)

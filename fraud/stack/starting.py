@@ -70,7 +70,7 @@ class Starting:
     def _begin(self, program: Program) -> None:
         self._begun[program.name] = program, time.monotonic()
         if program.name not in self._running:
-            self._say(f"starting {program.name}")
+            self._say(f"starting {program.name}{program.notice and ': '}{program.notice}")
             program.prepare()
             self._daemon.start(program.name)
         self._pending.remove(program)

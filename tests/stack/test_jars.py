@@ -20,6 +20,7 @@ def test_fetched_once_nothing_is_fetched_again(tmp_path: Path) -> None:
     offline = settings.model_copy(update={"java_home": tmp_path / "no-java"})
     assert jars.spark_jars(offline) == fetched
     assert jars.damaged(offline, "spark") == []
+    assert jars.notice(offline, "spark") == ""
 
 
 def test_a_damaged_jar_is_named(tmp_path: Path) -> None:
@@ -39,6 +40,7 @@ def test_a_damaged_jar_is_named(tmp_path: Path) -> None:
 def test_jars_that_cant_be_fetched_say_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", NOBODY)
     settings = Settings.load({}, home=tmp_path)
+    assert jars.notice(settings, "spark") == "fetching 4 jars, once"
     with pytest.raises(ServiceError, match=r"4 jars of `spark` can't be fetched: .*or copy the folder"):
         jars.spark_jars(settings)
     assert not jars.folder(settings, "spark").exists()
