@@ -110,7 +110,7 @@ def test_an_url_that_cant_be_read_is_refused(url: str) -> None:
 
 
 def test_a_cluster_has_database_0_only(redis_cluster: servers.Server) -> None:
-    _open(f"{redis_cluster.program.address}/0").close()
+    _open(f"{redis_cluster.program.address}/0", "process").close()
     with pytest.raises(ConfigError, match="no database 1; a cluster has 0 only"):
         _open(f"{redis_cluster.program.address}/1")
 
