@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from fraud import bus
 from fraud.backfill import unfinished
-from fraud.errors import ServiceError, StateError
+from fraud.errors import FraudError, ServiceError, StateError
 from fraud.settings import Settings
 from fraud.store import open_store
 from fraud.store.base import Lease, Store
 from spark_jobs import checkpoint, failure, lease, session, start, task
-from spark_jobs.housekeeping import House, Housekeeping
+from spark_jobs.housekeeping import House, Housekeeping, look
 from spark_jobs.stop import Stop
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def run(order: Order, stop: Stop, say: Say) -> None:
             stack.callback(Housekeeping(house, stop.because).close)
             say(f"scoring {topic.name} ({len(topic.end)} partitions), profile {settings.score_profile}")
             stop.ready()
-            _watch_query(query, stop)
+            _watch_query(query, house, stop)
     if stop.error is not None:
         raise stop.error
 
@@ -178,22 +178,30 @@ def _wait_for_model(store: Store, stop: Stop, say: Say) -> None:
             said = True
 
 
-def _watch_query(query: "StreamingQuery", stop: Stop) -> None:
+def _watch_query(query: "StreamingQuery", house: House, stop: Stop) -> None:
     """Return when the query shall end; a query that ended by itself did so with an error."""
     from py4j.protocol import Py4JError
 
     while not stop.event.wait(POLL_SECONDS):
         try:
             if not query.isActive:
-                stop.because(failure.why(_reason(query)))
+                stop.because(_why(query, house))
         except (Py4JError, OSError) as exc:
             stop.because(ServiceError(f"Spark's JVM doesn't answer any more ({exc}); a restart goes on"))
 
 
-def _reason(query: "StreamingQuery") -> str:
-    """Return why the query ended: Spark's message with every cause's trace."""
+def _why(query: "StreamingQuery", house: House) -> FraudError:
+    """Return why the query ended; where Spark only saw offsets disappear, the topic says what became of it."""
     error = query.exception()
-    return "the query was stopped by somebody else" if error is None else str(error)
+    found = failure.why("the query was stopped by somebody else" if error is None else str(error))
+    if isinstance(found, ServiceError):
+        try:
+            look(house)
+        except StateError as exc:
+            return exc
+        except ServiceError:
+            return found
+    return found
 
 
 def _stop_query(query: "StreamingQuery") -> None:

@@ -3,6 +3,7 @@
 Figures: two cores, Kafka and a generator on the same machine; each is what the setting saves or buys.
 """
 
+import json
 import os
 import signal
 import sys
@@ -10,14 +11,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fraud import bus
 from fraud.errors import ServiceError
 from fraud.settings import Settings
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -103,8 +101,6 @@ def options(settings: Settings, jars: list[Path]) -> dict[str, str]:
 
 def source_options(settings: Settings, topic: str, starting: Mapping[int, int]) -> dict[str, str]:
     """Return the Kafka source's options; `minPartitions` and its like stay unset: one task is one partition."""
-    import json
-
     chosen = profile(settings)
     return {
         "kafka.bootstrap.servers": settings.kafka_bootstrap,

@@ -177,7 +177,7 @@ def _bytes(column: pa.BinaryArray) -> list[bytes | None]:
 def _chunks(answers: Answers, config: TaskConfig) -> Iterator[pa.RecordBatch]:
     """Yield the answers as Arrow batches of bounded size, in offset order."""
     names = pa.array([config.predictions, config.rejections])
-    sizes = np.cumsum(np.fromiter((len(v) for v in answers.values), np.int64, len(answers)))
+    sizes = np.cumsum(np.fromiter(map(len, answers.values), np.int64, len(answers)))
     start = 0
     while start < len(answers):
         before = int(sizes[start - 1]) if start else 0

@@ -4,6 +4,7 @@ Everything but the fault is the product: `spark_jobs.score.run`. The fault reads
 file in FAULT_FILE, which a test may write at any moment (`jobs.Job.fault`); without a file it does nothing.
 """
 
+import faulthandler
 import json
 import os
 import signal
@@ -61,7 +62,8 @@ def say(message: str) -> None:
 
 
 def main() -> int:
-    """Run the job as the command line does, with a fault in its tasks."""
+    """Run the job as the command line does, with a fault in its tasks; SIGUSR1 prints every thread's stack."""
+    faulthandler.register(signal.SIGUSR1)
     settings = Settings.load(os.environ)
     choice: Any = os.environ.get("JOB_FROM") or None
     watch = partial(_watch, settings) if os.environ.get("JOB_WATCH") else None

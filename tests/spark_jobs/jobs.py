@@ -58,7 +58,7 @@ __all__ = [
     "transactions",
 ]
 
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0  # a JVM and its first micro-batch on a busy machine
 STOP_SECONDS = 30.0
 DAEMON = "spark_jobs.daemon"  # in the command of the Python daemon and its workers
 SCORING = "scoring transactions"  # what the job says when its query runs
@@ -130,6 +130,10 @@ class Job:
         """What its last run said."""
         return self.log[self._said :]
 
+    def words(self) -> str:
+        """Return what its last run said, without Java's stack frames: for a failed test."""
+        return "\n".join(line for line in self.run_log.splitlines() if not line.startswith("\tat "))[-4000:]
+
     @property
     def returncode(self) -> int | None:
         """Return its exit code, None while it runs."""
@@ -140,7 +144,7 @@ class Job:
 
         def said() -> bool:
             found = text in self.run_log
-            assert found or self.returncode is None, f"it ended ({self.returncode}):\n{self.run_log[-3000:]}"
+            assert found or self.returncode is None, f"it ended ({self.returncode}):\n{self.words()}"
             return found
 
         servers.wait_for(f"the job says {text!r} (see {self.log_file})", said, seconds, every=0.05)
@@ -157,7 +161,7 @@ class Job:
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"the job still runs after {seconds:.0f} s:\n{self.run_log[-3000:]}") from None
+            raise AssertionError(f"the job still runs after {seconds:.0f} s:\n{self.words()}") from None
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = STOP_SECONDS) -> int:
         """Ask the driver to end in order; return its exit code."""

@@ -13,7 +13,7 @@ from fraud.store import open_store
 from fraud.store.base import Pointer
 from tests.models import small_bundle
 
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 120.0
 
 
 class Source(NamedTuple):
