@@ -137,3 +137,11 @@ def test_a_field_that_is_ignored_may_hold_what_no_field_may() -> None:
     """The one difference on documents: half a surrogate pair in an unknown field is a fault of the text."""
     assert accepted("transaction", {**TRANSACTION, "new": "\ud800"}) == (False, True)
     assert accepted("transaction", {**TRANSACTION, "new": 10**400}) == (True, True)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400, True, -0.0], ids=str)
+@pytest.mark.parametrize("name", ["amount", "latitude", "longitude"])
+def test_both_refuse_what_is_no_number_of_the_field(name: str, value: Any) -> None:
+    assert accepted("transaction", {**TRANSACTION, name: value}) == (
+        (False, False) if value or name == "amount" else (True, True)
+    )
