@@ -47,7 +47,7 @@ def problems(settings: Settings) -> list[str]:
 def stopped(settings: Settings) -> None:
     left = processes.of_home(settings.home.absolute())
     processes.end(left, 0)
-    assert not left, f"left behind: {[each.cmdline() for each in left]}"
+    assert not left, f"left behind: {[processes.describe(each) for each in left]}"
 
 
 @pytest.fixture(scope="module")

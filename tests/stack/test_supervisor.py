@@ -34,7 +34,7 @@ def settings(home: Path) -> Iterator[Settings]:
     yield found
     left = processes.of_home(home)
     processes.end(left, 0)
-    assert not left, f"left behind: {[each.cmdline() for each in left]}"
+    assert not left, f"left behind: {[processes.describe(each) for each in left]}"
 
 
 def state(stack: Stack, name: str) -> tuple[str, int | None]:
