@@ -89,10 +89,16 @@ class Housekeeping:
 
 
 def mark(house: House) -> None:
-    """Raise the marks to what the checkpoint says was published, and trim the outbox below them."""
+    """Raise the marks to what the checkpoint says was published, and trim the outbox below them.
+
+    Raises:
+        StateError: Spark reads partitions that weren't there at the start: it adds new ones by itself.
+    """
     published = checkpoint.published(house.checkpoint, house.topic.name)
     if not published:
         return
+    if not published.keys() <= house.topic.end.keys():
+        start.watch(house.topic, house.topic.id, len(published))
     marks = {PartitionKey(house.topic.id, partition): offset for partition, offset in published.items()}
     house.histories.set_marks(marks, house.lease())
     house.histories.trim(house.lease(), committed_before=house.clock() - KEEP_MS)

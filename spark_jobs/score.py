@@ -191,16 +191,15 @@ def _watch_query(query: "StreamingQuery", house: House, stop: Stop) -> None:
 
 
 def _why(query: "StreamingQuery", house: House) -> FraudError:
-    """Return why the query ended; where Spark only saw offsets disappear, the topic says what became of it."""
+    """Return why the query ended; where offsets or positions didn't fit, the topic says what became of it."""
     error = query.exception()
     found = failure.why("the query was stopped by somebody else" if error is None else str(error))
-    if isinstance(found, ServiceError):
-        try:
-            look(house)
-        except StateError as exc:
-            return exc
-        except ServiceError:
-            return found
+    try:
+        look(house)
+    except StateError as exc:
+        return exc
+    except ServiceError:
+        return found
     return found
 
 

@@ -7,10 +7,12 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import Any
 
 from fraud import bus
@@ -167,21 +169,25 @@ class Session:
         self.ui = context.uiWebUrl
 
     def close(self, timeout: float = 4.0) -> None:
-        """Stop Spark and its JVM; kill it if it takes longer than `timeout` seconds."""
-        from subprocess import TimeoutExpired
-
+        """Stop Spark and its JVM; kill it if either takes longer than `timeout` seconds."""
         process: Any = self._gateway.proc
-        # Whatever stopping raises: the JVM may be gone already, and it goes now in any case.
-        with suppress(Exception):
-            self.spark.stop()
-        with suppress(Exception):
-            self._gateway.shutdown()
+        # In a thread: a JVM that has stopped answering must not keep the driver.
+        ending = threading.Thread(target=self._end, name="end", daemon=True)
+        ending.start()
+        ending.join(timeout)
         process.stdin.close()  # the JVM ends where its driver's pipe does
         try:
             process.wait(timeout)
         except TimeoutExpired:
             process.kill()
             process.wait()
+
+    def _end(self) -> None:
+        # Whatever stopping raises: the JVM may be gone already, and it goes now in any case.
+        with suppress(Exception):
+            self.spark.stop()
+        with suppress(Exception):
+            self._gateway.shutdown()
 
 
 def _code() -> list[str]:

@@ -72,6 +72,13 @@ def test_nothing_goes_before_a_first_commit(store: Store, house: House) -> None:
     assert kept(store) == [0, 1, 2, 3, 4]
 
 
+def test_a_partition_that_spark_added_by_itself_ends_the_query(house: House) -> None:
+    write(house.checkpoint / "offsets", 1, {"0": 4, "1": 1})
+    write(house.checkpoint / "commits", 1)
+    with pytest.raises(StateError, match="went from 1 to 2 partitions under the running job"):
+        mark(house)
+
+
 def test_a_line_says_where_the_stream_is(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(housekeeping, "EVERY_SECONDS", 0.01)
     monkeypatch.setattr(housekeeping, "look", lambda house: None)

@@ -1,0 +1,203 @@
+"""What may happen around the score job: servers and processes that die, stores and topics that aren't the same.
+
+A refusal exits 1 with one line that says what to do; whatever can be waited for is waited for.
+"""
+
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fraud import bus
+from fraud.settings import Settings
+from fraud.store import open_store
+from fraud.store.base import Lease
+from tests import servers
+from tests.spark_jobs import jobs
+
+pytestmark = pytest.mark.server
+
+
+def a_home(kafka: Settings, home: Path) -> Settings:
+    """Return the settings of a job with a home of its own beside the session's Kafka, with a model."""
+    settings = servers.settings(home, kafka_bootstrap=kafka.kafka_bootstrap)
+    jobs.publish_model(settings)
+    return settings
+
+
+@pytest.fixture(scope="module")
+def running(
+    kafka: servers.Server, stack_settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[jobs.Job]:
+    """A job that has scored 100 transactions; beside its home lies a copy of its store from then."""
+    servers.fresh_topics(stack_settings)
+    settings = a_home(stack_settings, tmp_path_factory.mktemp("faults"))
+    with jobs.Job(settings) as job:
+        job.start().wait_until_scoring()
+        jobs.produce(settings, jobs.transactions(100))
+        jobs.answers(settings)
+        shutil.copytree(settings.data / "store", backup(settings))
+        yield job
+
+
+@pytest.fixture
+def ended(running: jobs.Job) -> jobs.Job:
+    """The same job, ended in order."""
+    if running.returncode is None:
+        assert running.stop() == 0
+    return running
+
+
+def backup(settings: Settings) -> Path:
+    return settings.data / "backup"
+
+
+def leases(settings: Settings) -> dict[str, Lease]:
+    store = open_store(settings)
+    try:
+        return store.histories.leases()
+    finally:
+        store.close()
+
+
+def refusal(job: jobs.Job, seconds: float = jobs.READY_SECONDS) -> str:
+    """Return the line with which a job ends that exits 1 by itself."""
+    assert job.wait(seconds) == 1, job.words()
+    return job.run_log.strip().splitlines()[-1]
+
+
+def test_a_batch_without_a_row_is_nothing(running: jobs.Job) -> None:
+    """A transaction that its producer took back leaves offsets without records."""
+    producer = bus.producer(running.settings.kafka_bootstrap, transactional_id="taken back")
+    producer.init_transactions()
+    producer.begin_transaction()
+    for message in jobs.transactions(20, first=1_000):
+        producer.send(bus.TRANSACTIONS, key=message.key, value=message.value)
+    producer.flush(30)
+    producer.abort_transaction()
+    producer.close()
+    sent = jobs.produce(running.settings, jobs.transactions(100, first=2_000))
+    answers = jobs.answers(running.settings, wanted=sent)
+    assert len(answers.by_source) == 200
+    ids = {copies[0].json()["transaction_id"] for copies in answers.by_source.values()}
+    assert not ids & {f"t{n}" for n in range(1_000, 1_020)}
+    assert running.returncode is None
+
+
+def test_a_killed_worker_or_daemon_is_replaced(running: jobs.Job) -> None:
+    for n, who in enumerate(("worker", "daemon", "worker")):
+        running.kill(who)  # type: ignore[arg-type]
+        sent = jobs.produce(running.settings, jobs.transactions(50, first=10_000 + 100 * n))
+        answers = jobs.answers(running.settings, wanted=sent)
+        assert all(answers[source].kind == "prediction" for source in sent)
+        assert not answers.differing()
+    assert running.returncode is None
+
+
+def test_a_second_job_is_refused(running: jobs.Job) -> None:
+    second = jobs.Job(running.settings)
+    with second:
+        said = refusal(second.start())
+    assert f"held by pid {running.pids().driver}" in said
+    assert "stop that job first" in said
+    assert running.returncode is None
+
+
+def test_kafka_may_die_and_come_back(running: jobs.Job, kafka: servers.Server) -> None:
+    """Spark's own retries bridge it; the job goes on without a restart."""
+    kafka.kill()
+    try:
+        time.sleep(3)  # the outage's length, not a wait for anything
+    finally:
+        kafka.start()
+    sent = jobs.produce(running.settings, jobs.transactions(100, first=20_000))
+    answers = jobs.answers(running.settings, wanted=sent, seconds=120)
+    assert not answers.differing()
+    assert running.returncode is None
+
+
+def test_ctrl_c_ends_in_order(running: jobs.Job) -> None:
+    assert running.stop(signal.SIGINT) == 0
+    assert running.run_log.endswith("score: ended\n")
+    servers.wait_for("nobody of the job is left", lambda: not running.descendants(), 10)
+    assert leases(running.settings) == {}
+
+
+@pytest.mark.parametrize("moment", [0.2, 1.0, 2.5, 4.0])
+def test_ctrl_c_during_the_start(ended: jobs.Job, moment: float) -> None:
+    ended.start()
+    time.sleep(moment)  # wherever the start is then
+    ended._look()
+    assert ended.stop(signal.SIGINT, seconds=10) in (0, -signal.SIGINT)  # before Python runs our code it is Python's
+    servers.wait_for("nobody of the job is left", lambda: not ended.descendants(), 10)
+    assert leases(ended.settings) == {}
+
+
+def test_a_deleted_store_is_refused(ended: jobs.Job) -> None:
+    store = ended.settings.data / "store"
+    store.rename(store.with_name("away"))
+    try:
+        said = refusal(ended.start())
+    finally:
+        shutil.rmtree(store)
+        store.with_name("away").rename(store)
+    assert "the online store is empty" in said
+    assert "fraud-detect backfill DIR --wipe" in said
+
+
+def test_an_older_copy_of_the_store_is_refused(ended: jobs.Job) -> None:
+    store = ended.settings.data / "store"
+    store.rename(store.with_name("away"))
+    shutil.copytree(backup(ended.settings), store)
+    try:
+        said = refusal(ended.start())
+    finally:
+        shutil.rmtree(store)
+        store.with_name("away").rename(store)
+    assert "it is an older copy" in said
+    assert "fraud-detect backfill DIR --wipe" in said
+
+
+def test_more_partitions_are_refused_under_the_query_and_at_a_start(ended: jobs.Job) -> None:
+    ended.start().wait_until_scoring()
+    jobs.answers(ended.settings, wanted=jobs.produce(ended.settings, jobs.transactions(10, first=30_000)))
+    with bus.admin(ended.settings.kafka_bootstrap) as client:
+        client.create_partitions({bus.TRANSACTIONS: 3})
+    assert "went from 2 to 3 partitions under the running job" in refusal(ended)
+    said = refusal(ended.start())
+    assert "has 3 partitions, the store's histories lie in 2" in said
+    assert "fraud-detect backfill DIR --wipe" in said
+
+
+def test_a_recreated_topic_is_refused_at_a_start(ended: jobs.Job, stack_settings: Settings) -> None:
+    servers.fresh_topics(stack_settings)
+    said = refusal(ended.start())
+    assert "was recreated" in said
+    assert "fraud-detect backfill DIR --wipe" in said
+
+
+def test_a_recreated_topic_ends_the_running_query(
+    kafka: servers.Server, stack_settings: Settings, tmp_path: Path
+) -> None:
+    servers.fresh_topics(stack_settings)
+    with jobs.Job(a_home(stack_settings, tmp_path)) as job:
+        job.start().wait_until_scoring()
+        jobs.produce(job.settings, jobs.transactions(100))
+        jobs.answers(job.settings)
+        servers.fresh_topics(stack_settings)
+        said = refusal(job)
+        assert "the topic transactions was" in said
+        assert "under the running job" in said
+
+
+def test_a_store_deleted_under_the_query_ends_it(
+    kafka: servers.Server, stack_settings: Settings, tmp_path: Path
+) -> None:
+    servers.fresh_topics(stack_settings)
+    with jobs.Job(a_home(stack_settings, tmp_path)) as job:
+        job.start().wait_until_scoring()
+        shutil.rmtree(job.settings.data / "store")
+        assert "was removed or replaced while this process used it" in refusal(job)
