@@ -38,5 +38,18 @@ def main() -> None:
 
 
 # Importing a module registers its commands, in the order in which `--help` lists them.
-for _module in ("stack", "data", "produce", "consume", "backfill", "score", "train", "models", "parity", "bench", "demo"):
+for _module in (
+    "stack",
+    "data",
+    "produce",
+    "consume",
+    "backfill",
+    "score",
+    "train",
+    "models",
+    "parity",
+    "bench",
+    "bench_stream",
+    "demo",
+):
     import_module(f"fraud.cli.{_module}")

@@ -1,0 +1,84 @@
+"""The load generator: prepared messages, sent as fast as possible or on a steady schedule.
+
+confluent-kafka, with Java's partitioner: kafka-python would cost as much CPU as the job under test.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from fraud import bus
+from fraud.errors import ConfigError, ServiceError
+
+if TYPE_CHECKING:
+    from confluent_kafka import Producer
+
+TICK_SECONDS = 0.005  # a paced message leaves at most this late
+Message = tuple[bytes, bytes]  # key, value
+
+
+def open_producer(bootstrap: str) -> "Producer":
+    """Return a producer that waits for all replicas and partitions as the platform does.
+
+    Raises:
+        ConfigError: confluent-kafka isn't installed.
+    """
+    try:
+        from confluent_kafka import Producer
+    except ImportError as exc:
+        raise ConfigError("the load generator needs confluent-kafka: pip install 'fraud-detect[bench]'") from exc
+    return Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "acks": "all",
+            "linger.ms": 2,
+            "partitioner": "murmur2_random",
+            "queue.buffering.max.messages": 2_000_000,
+            "queue.buffering.max.kbytes": 2_000_000,
+            "message.max.bytes": bus.LARGEST_MESSAGE,
+        }
+    )
+
+
+def fill(bootstrap: str, messages: Sequence[Message]) -> None:
+    """Send every message as fast as the broker takes them; raises ServiceError if one wasn't acknowledged."""
+    producer = open_producer(bootstrap)
+    failures: list[str] = []
+    for key, value in messages:
+        _send(producer, key, value, failures)
+    _flush(producer, failures)
+
+
+def pace(bootstrap: str, messages: Sequence[Message], rate: float, now: Callable[[], float] = time.monotonic) -> None:
+    """Send the messages on a steady schedule of `rate` a second; raises ServiceError as `fill`."""
+    producer = open_producer(bootstrap)
+    failures: list[str] = []
+    begin, sent = now(), 0
+    while sent < len(messages):
+        due = min(len(messages), int((now() - begin) * rate) + 1)
+        for key, value in messages[sent:due]:
+            _send(producer, key, value, failures)
+        sent = due
+        producer.poll(0)
+        time.sleep(TICK_SECONDS)
+    _flush(producer, failures)
+
+
+def _send(producer: "Producer", key: bytes, value: bytes, failures: list[str]) -> None:
+    def acknowledged(error: object, _: object) -> None:
+        if error is not None:
+            failures.append(str(error))
+
+    while True:
+        try:
+            producer.produce(bus.TRANSACTIONS, value, key, on_delivery=acknowledged)
+        except BufferError:
+            producer.poll(0.1)
+        else:
+            return
+
+
+def _flush(producer: "Producer", failures: list[str]) -> None:
+    left = producer.flush(60)
+    if left or failures:
+        raise ServiceError(f"Kafka didn't acknowledge {left + len(failures)} messages: {(failures or ['time out'])[0]}")

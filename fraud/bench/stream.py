@@ -1,0 +1,161 @@
+"""`bench stream`: how fast the score job drains a backlog, and how late its predictions are at a steady rate.
+
+Broker, generator and job share the machine. The drain runs the profile `throughput`: a job starts on a topic
+that is filled already; the first events warm its JVM up and don't count. The paced runs use the profile
+`latency`: a new job is warmed up at the first rate, then each rate is held, its first seconds not counted.
+CPU and memory are the job's whole process tree (driver, JVM, Python workers), without broker and generator.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fraud import bus
+from fraud.bench.latency import Latencies, latencies
+from fraud.bench.load import Message, fill, pace
+from fraud.bench.processes import MIB, load, machine, tree, usage
+from fraud.bench.rig import Job, Rig
+from fraud.errors import ServiceError
+
+WARM_EVENTS = 100_000  # of a drain, before its clock starts
+WARM_SECONDS = 20  # at the first rate, before the paced runs
+SETTLE_SECONDS = 5  # of a paced run, not counted
+GIVE_UP_SECONDS = 300
+POLL_SECONDS = 0.1
+
+Say = Callable[[str], None]
+Offsets = Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure: `events` drained and each of `rates` (1/s) held for `seconds`, all of it `runs` times."""
+
+    events: int = 300_000
+    rates: tuple[int, ...] = (1_000, 5_000)
+    seconds: int = 60
+    runs: int = 1
+
+    @property
+    def messages(self) -> int:
+        """How many messages one run needs."""
+        warm = WARM_EVENTS + WARM_SECONDS * self.rates[0] if self.rates else WARM_EVENTS
+        return warm + self.events + sum(rate * (self.seconds + SETTLE_SECONDS) for rate in self.rates)
+
+
+def run(plan: Plan, rig: Rig, say: Say) -> dict[str, Any]:
+    """Measure and return medians with ranges, as contracts.md says (`bench stream --json`)."""
+    before = load()
+    drains, paced = [], []
+    for number in range(1, plan.runs + 1):
+        rig.reset()
+        messages = iter(rig.messages(plan.messages))
+        drains.append(drain(plan, rig, messages))
+        say(f"run {number}: drained {drains[-1]['events_per_s']:,.0f} events/s")
+        paced.append(hold(plan, rig, messages, say))
+    return {
+        "machine": machine(),
+        "load": {"before": before, "after": load()},
+        "runs": plan.runs,
+        "drain": _summary(drains),
+        "paced": {str(rate): _summary([each[rate] for each in paced]) for rate in plan.rates},
+    }
+
+
+def drain(plan: Plan, rig: Rig, messages: Iterator[Message]) -> dict[str, float]:
+    """Fill the topic, start a job on it and time the drain after the first WARM_EVENTS."""
+    fill(rig.bootstrap, _take(messages, WARM_EVENTS + plan.events))
+    with rig.job("throughput") as job:
+        target = _answered(rig) + WARM_EVENTS + plan.events
+        begin = _wait(rig, job, target - plan.events)
+        cpu = usage(tree([job.pid])).cpu_seconds
+        peak = 0
+        while (now := _answered(rig)) < target:
+            peak = max(peak, usage(tree([job.pid])).pss_bytes)
+            _check(job, begin.at)
+            time.sleep(POLL_SECONDS)
+        seconds = time.monotonic() - begin.at
+        events = now - begin.answered
+        spent = usage(tree([job.pid])).cpu_seconds - cpu
+    return {
+        "events_per_s": events / seconds,
+        "cpu_s_per_million": spent / events * 1e6,
+        "rss_mb": peak / MIB,
+    }
+
+
+def hold(plan: Plan, rig: Rig, messages: Iterator[Message], say: Say) -> dict[int, dict[str, float]]:
+    """Hold each rate in turn against one job; return the latencies in ms."""
+    found: dict[int, dict[str, float]] = {}
+    if not plan.rates:
+        return found
+    with rig.job("latency") as job:
+        pace(rig.bootstrap, _take(messages, WARM_SECONDS * plan.rates[0]), plan.rates[0])
+        for rate in plan.rates:
+            pace(rig.bootstrap, _take(messages, SETTLE_SECONDS * rate), rate)
+            since, answers = rig.ends(bus.TRANSACTIONS), rig.ends(bus.PREDICTIONS)
+            age = time.monotonic() - job.started
+            cpu = usage(tree([job.pid])).cpu_seconds
+            pace(rig.bootstrap, _take(messages, plan.seconds * rate), rate)
+            spent = usage(tree([job.pid])).cpu_seconds - cpu
+            measured = _measured(rig, job, since, answers)
+            found[rate] = {**measured.percentiles(), "cpu_cores": spent / plan.seconds, "jvm_age_s": age}
+            say(f"  {rate:,}/s: p50 {found[rate]['p50']:.0f} ms, p99 {found[rate]['p99']:.0f} ms")
+    return found
+
+
+def _measured(rig: Rig, job: Job, since: Offsets, answers: Offsets) -> Latencies:
+    """Return the latencies of everything sent since, once all of it is answered."""
+    until, begin = rig.ends(bus.TRANSACTIONS), time.monotonic()
+    while rig.decided() < sum(until.values()):
+        _check(job, begin)
+        time.sleep(POLL_SECONDS)
+    while (measured := latencies(rig.bootstrap, since, until, answers)).missing:
+        _check(job, begin)  # decided, and on its way to the topic
+    return measured
+
+
+@dataclass(frozen=True)
+class _Moment:
+    at: float
+    answered: int
+
+
+def _wait(rig: Rig, job: Job, target: int) -> _Moment:
+    """Return when so many answers (predictions and rejections) have been published."""
+    begin = time.monotonic()
+    while (answered := _answered(rig)) < target:
+        _check(job, begin)
+        time.sleep(POLL_SECONDS)
+    return _Moment(time.monotonic(), answered)
+
+
+def _answered(rig: Rig) -> int:
+    return sum(rig.ends(bus.PREDICTIONS).values()) + sum(rig.ends(bus.DLQ).values())
+
+
+def _check(job: Job, since: float) -> None:
+    job.check()
+    if time.monotonic() - since > GIVE_UP_SECONDS:
+        raise ServiceError(f"the job didn't answer everything within {GIVE_UP_SECONDS} s; see {job.log}")
+
+
+def _take(messages: Iterator[Message], count: int) -> Sequence[Message]:
+    taken = [message for _, message in zip(range(count), messages, strict=False)]
+    if len(taken) < count:
+        raise ServiceError(f"the generator has {len(taken)} messages left where {count} are needed")
+    return taken
+
+
+def _summary(rows: Iterable[dict[str, float]]) -> dict[str, Any]:
+    """Return each figure's median, and its range where there are several runs."""
+    given = list(rows)
+    result: dict[str, Any] = {}
+    for name in given[0]:
+        values = [row[name] for row in given]
+        result[name] = round(statistics.median(values), 1)
+        if len(values) > 1:
+            result[f"{name}_range"] = [round(min(values), 1), round(max(values), 1)]
+    return result

@@ -1,0 +1,59 @@
+"""`bench stream`: how fast the score job is, and how late its predictions are."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fraud.cli.bench import bench_app
+from fraud.cli.console import emit, say, settings, stderr
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@bench_app.command()
+def stream(
+    events: Annotated[int, typer.Option(help="Events of the backlog that is drained.", min=10_000)] = 300_000,
+    rate: Annotated[
+        list[int] | None, typer.Option(help="Events a second that are held; default: 1000 and 5000. Repeatable.")
+    ] = None,
+    seconds: Annotated[int, typer.Option(help="How long each rate is held.", min=5)] = 60,
+    runs: Annotated[int, typer.Option(help="How often everything is done; figures are medians.", min=1)] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")] = False,
+) -> None:
+    """Measure the stream on this machine: a backlog drained, and the latency at steady rates.
+
+    Starts a broker and score jobs of its own on free ports, in FRAUD_HOME/bench, and stops them. Broker, load
+    generator and job share the machine; processor time and memory are the job's whole process tree.
+    """
+    from fraud.bench.rig import prepared
+    from fraud.bench.stream import Plan, run
+    from fraud.stack.signals import interruptible
+
+    plan = Plan(events=events, rates=tuple(rate or (1_000, 5_000)), seconds=seconds, runs=runs)
+    with interruptible(), prepared(settings(), plan.messages, say) as rig:
+        result = run(plan, rig, say)
+    if as_json:
+        emit(result)
+    else:
+        stderr().print(_table(result))
+
+
+def _table(result: dict[str, Any]) -> "Table":
+    from rich.table import Table
+
+    machine = result["machine"]
+    table = Table(
+        title=f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB; median of {result['runs']}",
+        title_justify="left",
+    )
+    for name in ("what", "figure"):
+        table.add_column(name)
+    drain = result["drain"]
+    table.add_row("backlog drained", f"{drain['events_per_s']:,.0f} events/s")
+    table.add_row("processor time", f"{drain['cpu_s_per_million']:.1f} s per million events")
+    table.add_row("memory", f"{drain['rss_mb']:,.0f} MB")
+    for rate, paced in result["paced"].items():
+        figures = f"p50 {paced['p50']:.0f}, p95 {paced['p95']:.0f}, p99 {paced['p99']:.0f} ms"
+        table.add_row(f"latency at {int(rate):,}/s", figures)
+    return table
