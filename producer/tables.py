@@ -1,11 +1,14 @@
 """The offline tables on disk: transactions.parquet, labels.parquet, truth.parquet in one directory."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from fraud.errors import ConfigError, DataError
-from producer.simulate import Simulation
+
+if TYPE_CHECKING:
+    from producer.simulate import Simulation
 
 _TIME = pl.Datetime("ms", "UTC")
 SCHEMAS: dict[str, dict[str, pl.DataType]] = {
@@ -36,7 +39,7 @@ SCHEMAS: dict[str, dict[str, pl.DataType]] = {
 }
 
 
-def write_tables(simulation: Simulation, directory: Path) -> dict[str, Path]:
+def write_tables(simulation: "Simulation", directory: Path) -> dict[str, Path]:
     """Write the three tables into `directory` (made if absent); return their paths by name."""
     paths = {name: directory / f"{name}.parquet" for name in SCHEMAS}
     try:

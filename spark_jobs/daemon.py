@@ -8,9 +8,6 @@ store: both don't survive a fork.
 """
 
 import gc
-import os
-import signal
-import time
 
 
 def preload() -> None:
@@ -27,13 +24,6 @@ def preload() -> None:
     del loaded
     gc.collect()
     gc.freeze()
-
-
-def follow_parent(parent: int, *, every: float = 1.0) -> None:
-    """End this process group once `parent` is gone: a daemon whose JVM was killed must not linger."""
-    while os.getppid() == parent:
-        time.sleep(every)
-    os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
 def main() -> None:

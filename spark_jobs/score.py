@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fraud import bus
-from fraud.backfill import unfinished
 from fraud.errors import FraudError, ServiceError, StateError
 from fraud.settings import Settings
 from fraud.store import open_store
 from fraud.store.base import Lease, Store
+from fraud.store.unfinished import unfinished
 from spark_jobs import checkpoint, failure, lease, session, start, task
 from spark_jobs.housekeeping import House, Housekeeping, look
 from spark_jobs.stop import Stop

@@ -42,7 +42,7 @@ def profile(settings: Settings) -> Profile:
 
 def options(settings: Settings, jars: list[Path]) -> dict[str, str]:
     """Return Spark's configuration."""
-    scratch = settings.cache.absolute() / "spark"
+    scratch = settings.data.absolute() / "scratch"
     return {
         "spark.app.name": "fraud-score",
         # Two cores; four tries a task: with plain local[2] one killed Python worker ends the query.

@@ -15,7 +15,7 @@ import pytest
 
 import fraud.cli.main  # noqa: F401  # first: the command modules import it, and it them
 from fraud import codec
-from fraud.backfill import Past, load, unfinished
+from fraud.backfill import Past, load
 from fraud.backfill.record import File, Loaded, Origin, Record, check_files, fingerprint, read, write
 from fraud.builder import bulk_changes, pack_profiles
 from fraud.cli.backfill import origin_of
@@ -25,6 +25,7 @@ from fraud.settings import Settings
 from fraud.store.base import PartitionKey, Pointer, Store
 from fraud.store.lmdb_parts import open_lmdb
 from fraud.store.memory import open_memory
+from fraud.store.unfinished import unfinished
 from fraud.times import parse_time
 from producer.tables import write_tables
 from spark_jobs.score import Order, prepare

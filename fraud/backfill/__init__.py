@@ -25,9 +25,9 @@ from fraud.errors import DataError, StateError
 from fraud.rejections import FUTURE_MS
 from fraud.store.base import Histories, Lease, Store
 from fraud.store.leases import SCORE
+from fraud.store.unfinished import MARKER, unfinished
 from fraud.times import format_time
 
-MARKER = "backfill"  # the lease that only a finished backfill gives back
 TTL_MS = 60_000
 RENEW_MS = 10_000
 
@@ -113,17 +113,6 @@ def load(
         keep(outcome)
         store.histories.release(marker)
     return outcome
-
-
-def unfinished(store: Store) -> str | None:
-    """Return the words for a store in which a backfill began and didn't end, None where there is none."""
-    left = store.histories.leases().get(MARKER)
-    if left is None:
-        return None
-    return (
-        f"a backfill (pid {left.pid} on {left.host}) didn't finish: the online store holds part of a past; "
-        "load it again with `fraud-detect backfill DIR --wipe`"
-    )
 
 
 class _Holding:

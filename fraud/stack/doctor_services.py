@@ -19,7 +19,7 @@ from fraud.store.base import Pointer, Store
 
 FULL = 0.8
 ALIAS = "Production"
-TRAIN = "`fraud-detect train --from DIR` makes one, `fraud-detect promote VERSION` puts it there"
+TRAIN = "`fraud-detect train --from DIR` makes one, `fraud-detect promote` puts it there"
 
 
 def is_local(settings: Settings, field: str) -> bool:
@@ -82,7 +82,7 @@ def serving(settings: Settings, version: str | None, pointer: Pointer | None) ->
         return problem(
             "mlflow",
             f"no version of {MODEL} holds the alias {ALIAS}, the store still serves {pointer.model_version}: "
-            f"`fraud-detect promote {pointer.model_version}` gives it back",
+            f"`fraud-detect promote --version {pointer.model_version}` gives it back",
         )
     if pointer is None or pointer.model_version != version:
         served = "no model" if pointer is None else f"version {pointer.model_version}"

@@ -2,6 +2,7 @@
 
 import http.client
 import sysconfig
+from contextlib import suppress
 from pathlib import Path
 
 from fraud.errors import StateError
@@ -77,5 +78,6 @@ def make_buckets(settings: Settings) -> list[str]:
     present = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
     for bucket in BUCKETS:
         if bucket not in present:
-            client.create_bucket(Bucket=bucket)
+            with suppress(client.exceptions.BucketAlreadyOwnedByYou):  # a repeated request was answered twice
+                client.create_bucket(Bucket=bucket)
     return []
