@@ -320,7 +320,7 @@ def remember(settings: Settings, directory: Path) -> None:
 
 def command(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(Path(sys.executable).parent / "fraud-detect"), "parity", *arguments],
+        [str(Path(sys.executable).parent / "fraud-detect"), "parity", "--wait", "0", *arguments],
         env={**environment(settings), "FRAUD_MAX_AGE_DAYS": ""},
         stdin=subprocess.DEVNULL,
         capture_output=True,

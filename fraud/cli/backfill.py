@@ -50,7 +50,6 @@ def backfill(
     Stop the score job first. Refused where the store holds a past already (but with --wipe), or where
     transactions lie beyond now. The past's files are recorded, so that `parity` finds them by itself.
     """
-    from fraud import bus
     from fraud.backfill import load
     from fraud.backfill.record import Record, write
     from fraud.store import open_store
@@ -58,7 +57,7 @@ def backfill(
 
     settings = console.settings()
     origin = origin_of(path, kind, labels_after, until=until, merchants_only=merchants_only)
-    partitions = 1 if merchants_only else bus.partitions(settings.kafka_bootstrap, bus.TRANSACTIONS)
+    partitions = 1 if merchants_only else _partitions(settings)
     past, files = read_past(origin)
     if wipe and not yes:
         _confirm(settings)
@@ -132,6 +131,17 @@ def read_past(origin: "Origin") -> "tuple[Past, tuple[File, ...]]":
 def record_path(settings: "Settings") -> Path:
     """Return where the record of the last backfill lies."""
     return settings.data / "backfill.json"
+
+
+def _partitions(settings: "Settings") -> int:
+    """Return the partitions that histories belong to: the topic's, or those it will be made with by `up`."""
+    from fraud import bus
+
+    if not bus.is_ready(settings.kafka_bootstrap):
+        count = settings.topic_partitions
+        console.say(f"Kafka isn't up: histories are laid out for {count} partitions, as `up` makes them")
+        return count
+    return bus.partitions(settings.kafka_bootstrap, bus.TRANSACTIONS)
 
 
 def _clock() -> int:

@@ -27,6 +27,7 @@ def parity(
         bool, typer.Option("--merchants-only", help="With --past: profiles alone were loaded.")
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many messages.")] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for a score job that is still at work.")] = 60.0,
     as_json: Json = False,
 ) -> None:
     """Prove that the stream's features equal the offline builder's, value by value.
@@ -36,8 +37,10 @@ def parity(
     differs or a prediction is missing.
     """
     from fraud.parity import check
+    from fraud.parity.topics import wait_for_answers
 
     settings = console.settings()
+    wait_for_answers(settings.kafka_bootstrap, wait)
     result = check(settings, _past(settings, past, until, merchants_only=merchants_only), limit=limit)
     if as_json:
         console.emit(result.report())

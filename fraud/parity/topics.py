@@ -20,6 +20,7 @@ from fraud.parity.columns import (
 )
 
 PATIENCE_SECONDS = 30.0  # without a record
+POLL_SECONDS = 0.5
 # kafka-python computes checksums in Python: 120 of 130 microseconds a record. What is damaged can't agree here.
 _OPTIONS = {
     "check_crcs": False,
@@ -27,6 +28,22 @@ _OPTIONS = {
     "max_poll_records": 5_000,
     "client_id": "fraud-parity",
 }
+
+
+def wait_for_answers(bootstrap: str, seconds: float) -> bool:
+    """Return once as many answers are published as there are messages, or, False, after `seconds`.
+
+    A restarted job's repeats are counted too, so the last answers may still be missing then.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        asked = sum(bus.end_offsets(bootstrap, bus.TRANSACTIONS).values())
+        answered = sum(sum(bus.end_offsets(bootstrap, topic).values()) for topic in (bus.PREDICTIONS, bus.DLQ))
+        if answered >= asked:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_SECONDS)
 
 
 def read_transactions(bootstrap: str, *, limit: int | None = None) -> Messages:
