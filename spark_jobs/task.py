@@ -48,7 +48,7 @@ class TaskConfig:
     rejections: str
     epoch: int
     max_age_ms: int | None
-    # Called with a step and ids: fraud.decision.Terms' steps, and "yielded" when a first chunk has left.
+    # Called with a step and ids: fraud.decision.Terms' steps, and "yielded" with a chunk's number when it has left.
     fault: Callable[[str, Sequence[str]], None] = field(default=lambda _step, _ids: None)
 
 
@@ -118,8 +118,7 @@ def _answer(rows: _Rows, config: TaskConfig) -> Iterator[pa.RecordBatch]:
     answers = score_slice(part, store, _process.model(store), terms, now_ms=time.time_ns() // 1_000_000)
     for number, chunk in enumerate(_chunks(answers, config)):
         yield chunk
-        if number == 0:
-            config.fault("yielded", ())
+        config.fault("yielded", (str(number),))
 
 
 def _check_gap(config: TaskConfig, partition: int, position: int, first: int) -> None:

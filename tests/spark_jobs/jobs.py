@@ -206,7 +206,10 @@ class Job:
         transaction: str | None = None,
         once: bool = True,
     ) -> None:
-        """Order a fault in the next task that reaches `step` (with `transaction` in it): see tests/…/entry.py."""
+        """Order a fault in the next task that reaches `step` (with `transaction` in it): see tests/…/entry.py.
+
+        At ``yielded`` `transaction` is the number of the chunk that has left, "0" being the first.
+        """
         fresh = self.fault_file.with_suffix(".new")
         fresh.write_text(json.dumps({"step": step, "do": do, "id": transaction, "once": once}))
         fresh.replace(self.fault_file)
