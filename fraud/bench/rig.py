@@ -20,7 +20,7 @@ import polars as pl
 from fraud import backfill, bus
 from fraud.errors import ServiceError
 from fraud.settings import Settings
-from fraud.stack import kafka
+from fraud.stack import kafka, processes
 from fraud.stack.ports import free_ports
 from fraud.stack.supervisor import Stack, running
 from fraud.store import open_store
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from fraud.bench.load import Message
     from fraud.model import Bundle
 
+OWNER = "bench"
 STOP_SECONDS = 30
 PAST_DAYS = 30
 PER_DAY = 2.0  # transactions of a user; after 30 days a history holds 60 entries in the median
-USERS = 20_000
-MERCHANTS = 3_000
+USERS_PER_MERCHANT = 7
 FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
 Say = Callable[[str], None]
@@ -124,11 +124,13 @@ class Rig:
         """Run a score job for as long as the block lasts."""
         log = self.settings.logs / f"score-{profile}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
+        mark = processes.Mark(OWNER, self.settings.home.absolute())
         command = [sys.executable, "-m", "fraud.cli", "score", "--no-watch", "--profile", profile]
         with log.open("ab") as out:
             process = subprocess.Popen(  # noqa: S603
                 command,
-                env={**os.environ, **self.settings.environment()},
+                # The mark lets the next run's stack end it, should this one be killed.
+                env={**os.environ, **self.settings.environment(), processes.VARIABLE: str(mark)},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -146,7 +148,7 @@ class Rig:
 
 
 @contextmanager
-def prepared(settings: Settings, messages: int, say: Say) -> Iterator[Rig]:
+def prepared(settings: Settings, messages: int, users: int, say: Say) -> Iterator[Rig]:
     """Start a broker in `settings`' home, bench/, and simulate a past, a model and `messages` to come.
 
     The rows lie in the past by the broker's clock, so the job runs without its age limit. What was measured
@@ -169,15 +171,19 @@ def prepared(settings: Settings, messages: int, say: Say) -> Iterator[Rig]:
     if not own.cache.exists():
         settings.cache.mkdir(parents=True, exist_ok=True)
         own.cache.symlink_to(settings.cache.absolute())
-    days = PAST_DAYS + math.ceil(messages / (USERS * PER_DAY) * 1.05)
-    say(f"simulating {USERS:,} users over {days} days")
-    made = generate(Config(start=FIRST_DAY, days=days, users=USERS, merchants=MERCHANTS, per_day=PER_DAY))
+    days = PAST_DAYS + math.ceil(messages / (users * PER_DAY) * 1.05)
+    say(f"simulating {users:,} users over {days} days")
+    made = generate(
+        Config(
+            start=FIRST_DAY, days=days, users=users, merchants=max(200, users // USERS_PER_MERCHANT), per_day=PER_DAY
+        )
+    )
     until = FIRST_DAY + timedelta(days=PAST_DAYS)
     past = made.transactions.filter(pl.col("timestamp") < until)
     say("training the model that scores")
     bundle = train(labelled_rows(past, made.labels, until)).bundle
     rows = made.transactions.filter(pl.col("timestamp") >= until)
-    stack = Stack(own, "bench", lambda its, _: [kafka.program(its)])
+    stack = Stack(own, OWNER, lambda its, _: [kafka.program(its)])
     shutil.rmtree(own.data, ignore_errors=True)
     try:
         with running(stack, say):

@@ -19,7 +19,7 @@ from fraud.bench.processes import MIB, load, machine, tree, usage
 from fraud.bench.rig import Job, Rig
 from fraud.errors import ServiceError
 
-WARM_EVENTS = 100_000  # of a drain, before its clock starts
+WARM_SHARE = 1 / 3  # of a drain's events, sent beside them, before its clock starts
 WARM_SECONDS = 20  # at the first rate, before the paced runs
 SETTLE_SECONDS = 5  # of a paced run, not counted
 GIVE_UP_SECONDS = 300
@@ -39,9 +39,14 @@ class Plan:
     runs: int = 1
 
     @property
+    def warm_events(self) -> int:
+        """How many events of a backlog come before the measured ones."""
+        return round(self.events * WARM_SHARE)
+
+    @property
     def messages(self) -> int:
         """How many messages one run needs."""
-        warm = WARM_EVENTS + WARM_SECONDS * self.rates[0] if self.rates else WARM_EVENTS
+        warm = self.warm_events + (WARM_SECONDS * self.rates[0] if self.rates else 0)
         return warm + self.events + sum(rate * (self.seconds + SETTLE_SECONDS) for rate in self.rates)
 
 
@@ -65,10 +70,10 @@ def run(plan: Plan, rig: Rig, say: Say) -> dict[str, Any]:
 
 
 def drain(plan: Plan, rig: Rig, messages: Iterator[Message]) -> dict[str, float]:
-    """Fill the topic, start a job on it and time the drain after the first WARM_EVENTS."""
-    fill(rig.bootstrap, _take(messages, WARM_EVENTS + plan.events))
+    """Fill the topic, start a job on it and time the drain after the first, warming ones."""
+    fill(rig.bootstrap, _take(messages, plan.warm_events + plan.events))
     with rig.job("throughput") as job:
-        target = _answered(rig) + WARM_EVENTS + plan.events
+        target = _answered(rig) + plan.warm_events + plan.events
         begin = _wait(rig, job, target - plan.events)
         cpu = usage(tree([job.pid])).cpu_seconds
         peak = 0

@@ -17,6 +17,9 @@ def stream(
     rate: Annotated[
         list[int] | None, typer.Option(help="Events a second that are held; default: 1000 and 5000. Repeatable.")
     ] = None,
+    users: Annotated[
+        int, typer.Option(help="Users; each begins with a history of 60 in the median.", min=500)
+    ] = 20_000,
     seconds: Annotated[int, typer.Option(help="How long each rate is held.", min=5)] = 60,
     runs: Annotated[int, typer.Option(help="How often everything is done; figures are medians.", min=1)] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")] = False,
@@ -31,7 +34,7 @@ def stream(
     from fraud.stack.signals import interruptible
 
     plan = Plan(events=events, rates=tuple(rate or (1_000, 5_000)), seconds=seconds, runs=runs)
-    with interruptible(), prepared(settings(), plan.messages, say) as rig:
+    with interruptible(), prepared(settings(), plan.messages, users, say) as rig:
         result = run(plan, rig, say)
     if as_json:
         emit(result)

@@ -1,0 +1,75 @@
+"""The benchmark's arithmetic, and a small run of the whole."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fraud.bench.latency import Latencies
+from fraud.bench.processes import PeakMemory, tree, usage
+from fraud.bench.stream import Plan, _summary
+from tests import servers
+
+
+def test_figures_are_medians_with_their_range() -> None:
+    rows = [{"p50": 3.0}, {"p50": 1.0}, {"p50": 2.0}]
+    assert _summary(rows) == {"p50": 2.0, "p50_range": [1.0, 3.0]}
+    assert _summary(rows[:1]) == {"p50": 3.0}
+
+
+def test_percentiles_of_nothing_are_no_number() -> None:
+    assert np.isnan(Latencies(np.empty(0, np.int64), 3).percentiles()["p50"])
+
+
+def test_a_plan_counts_what_it_sends() -> None:
+    assert Plan(events=30, rates=(100,), seconds=2).messages == 10 + 30 + 20 * 100 + 100 * (2 + 5)
+
+
+def test_a_trees_processor_time_includes_its_children() -> None:
+    burn = "import time\nt=time.process_time()\nwhile time.process_time()-t<0.3: pass\n"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", f"import subprocess,sys\nsubprocess.run([sys.executable,'-c',{burn!r}])\ninput()"],
+        stdin=subprocess.PIPE,
+    )
+    try:
+        servers.wait_for("the child's time is counted", lambda: usage(tree([parent.pid])).cpu_seconds >= 0.3, 20)
+        assert usage(tree([parent.pid])).pss_bytes > 1 << 20
+    finally:
+        parent.communicate(b"\n")
+    assert usage(tree([parent.pid])).cpu_seconds == 0  # gone
+
+
+def test_peak_memory_sees_what_was_given_back() -> None:
+    peak = PeakMemory(lambda: [os.getpid()], every=0.05)
+    before = servers.wait_for("a first sample", lambda: peak.peak_mb, 10)
+    block = np.ones(30_000_000)  # 229 MiB
+    servers.wait_for("the block is seen", lambda: peak.peak_mb > before + 200, 10)
+    del block
+    assert peak.close() > before + 200
+
+
+@pytest.mark.server
+@pytest.mark.timeout(600)
+def test_bench_stream_measures_drain_and_latency(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    options = ["--events", "15000", "--rate", "200", "--seconds", "5", "--users", "2000", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "fraud.cli", "bench", "stream", *options],
+        env=servers.environment(servers.settings(tmp_path / "home")),
+        capture_output=True,
+        text=True,
+        timeout=560,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3_000:]
+    told = json.loads(done.stdout)
+    assert told["runs"] == 1
+    assert told["drain"]["events_per_s"] > 500
+    assert told["drain"]["cpu_s_per_million"] > 1
+    assert 0 < told["paced"]["200"]["p50"] <= told["paced"]["200"]["p99"] < 1000 * (time.monotonic() - begun)
+    assert told["machine"]["cores"] == os.cpu_count()
