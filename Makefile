@@ -13,6 +13,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 UV = $(shell command -v uv || echo $(CURDIR)/.uv/bin/uv)
+# Two test files at once: a third of a server test is waiting.
+TWO := -n 2 --dist loadfile
 STAMP := $(VENV)/.installed
 
 .PHONY: help
@@ -38,11 +40,11 @@ check: $(STAMP) ## Lint, types and every test that needs no server (3 minutes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check -q .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not server"
+	$(BIN)/python -m pytest -m "not server" $(TWO)
 
 .PHONY: test
 test: check ## check, then the tests against real servers on loopback (20 minutes)
-	$(BIN)/python -m pytest -m server
+	$(BIN)/python -m pytest -m server $(TWO)
 
 .PHONY: demo
 demo: $(STAMP) ## The whole platform, once, in a few minutes; leaves .run/demo/report.json

@@ -156,7 +156,7 @@ def report(
         "rejected": len(outcome.rejected.keys() - outcome.scored.keys()),
         "missing": produced - len(outcome.scored.keys() | outcome.rejected.keys()),
         "duplicates": outcome.duplicates,
-        "latency_ms": {f"p{q}": round(float(np.percentile(latencies, q)), 1) for q in (50, 95, 99)},
+        "latency_ms": {f"p{q}": _percentile(latencies, q) for q in (50, 95, 99)},
         "model_versions": sorted(first_seen, key=lambda version: first_seen[version]),
         "swap_seconds": round(max(swapped) / 1000, 2) if swapped else None,
         "recall": round(hits / max(int(fraud.sum()), 1), 4),
@@ -164,3 +164,7 @@ def report(
         "average_precision": ranking_quality(score, fraud),
         "peak_rss_mb": peak_mb,
     }
+
+
+def _percentile(values: list[int], q: int) -> float | None:
+    return round(float(np.percentile(values, q)), 1) if values else None

@@ -48,7 +48,7 @@ class Plan:
 
     days: int = 45
     streamed_days: int = 5
-    users: int = 12_000
+    users: int = 14_000
     merchants: int = 2_000
     rate: float = 1_000.0
     seconds: float = 110.0
@@ -84,7 +84,8 @@ def prepare(settings: Settings) -> Settings:
     cache = settings.cache.absolute()
     cache.mkdir(parents=True, exist_ok=True)
     home.mkdir(parents=True, exist_ok=True)
-    own = settings.model_copy(update={"home": home})
+    # Never somebody's own store, and the age limit that the streamed days are made for.
+    own = settings.model_copy(update={"home": home, "store_url": "lmdb:", "max_age_days": 7.0})
     Stack(own, OWNER).stop(lambda _: None)  # what a killed demo left behind
     for path in (own.data, own.logs, home / "simulated"):
         shutil.rmtree(path, ignore_errors=True)

@@ -62,7 +62,7 @@ def test_the_demo_answers_everything_by_two_versions(tmp_path: Path) -> None:
     assert report["produced"] == report["scored"] + report["rejected"]
     assert report["model_versions"] == ["1", "2"]
     assert report["swap_seconds"] <= 5
-    assert report["average_precision"]["value"] > 10 * report["average_precision"]["floor"]
+    assert report["average_precision"]["value"] >= 0.4  # a population of 2,500; `make demo` has 14,000
     assert report["peak_rss_mb"] > 500  # a JVM alone has more: the whole tree was measured
     assert left_over(tmp_path) == []
 

@@ -57,3 +57,9 @@ def test_quality_is_judged_at_the_predictions_own_threshold() -> None:
 
 def test_latency_is_the_brokers_time_from_message_to_prediction() -> None:
     assert report(outcome(), 6, TRUTH, {"1": 900}, 0.0)["latency_ms"]["p50"] == 200.0
+
+
+def test_a_run_without_a_prediction_is_reported_too() -> None:
+    told = report(Outcome(arrived={(0, 0): 1_000}), 1, TRUTH, {"1": 900}, 0.0)
+    assert (told["missing"], told["scored"], told["latency_ms"]["p99"]) == (1, 0, None)
+    assert told["average_precision"] == {"value": 0.0, "floor": 0.0, "oracle": 0.0}

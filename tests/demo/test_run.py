@@ -18,11 +18,12 @@ def test_no_streamed_row_is_too_old_whatever_the_hour() -> None:
 
 
 def test_a_demo_begins_empty_but_for_what_was_fetched(tmp_path: Path) -> None:
-    settings = Settings.load({}, home=tmp_path / "home")
+    settings = Settings.load({"FRAUD_STORE_URL": "lmdb:/production", "FRAUD_MAX_AGE_DAYS": "1"}, home=tmp_path / "home")
     (settings.cache / "jars").mkdir(parents=True)
     old = settings.home / "demo" / "data" / "store"
     old.mkdir(parents=True)
     own = prepare(settings)
+    assert (own.store_url, own.max_age_days) == ("lmdb:", 7.0)  # never the user's own
     assert own.home == (settings.home / "demo").absolute()
     assert not old.exists()
     assert (own.cache / "jars").is_dir()
