@@ -6,7 +6,7 @@ transactions a second all the while.
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
@@ -24,9 +24,10 @@ from tests.spark_jobs import commands, jobs
 from tests.spark_jobs.tail import Tail, matrix_of
 from tests.spark_jobs.traffic import Source
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]  # a minute where nothing else runs
 
 PROMOTIONS = 10
+PARTITIONS = 2
 RATE = 1_300  # a second: a busy machine keeps more than 1,000 of it
 LEAST = 50  # predictions of each version, in each partition
 SWAP_SECONDS = 5.0
@@ -65,6 +66,7 @@ def settings(
         kafka_bootstrap=stack_settings.kafka_bootstrap,
         mlflow_uri=stack_settings.mlflow_uri,
         s3_endpoint=stack_settings.s3_endpoint,
+        watch_seconds=Settings.load({}).watch_seconds,  # a swap is measured as a user has it
     )
 
 
@@ -97,8 +99,8 @@ def enough(tail: Tail, version: str, before: int = 0, seconds: float = 30.0) -> 
     """Read until `version` has decided enough transactions of each partition, beyond `before` each."""
     seen = tail.seen[version]
     tail.until(
-        f"version {version} scores both partitions",
-        lambda: len(seen) == 2 and min(seen.values()) >= before + LEAST,
+        f"version {version} scores every partition",
+        lambda: len(seen) == PARTITIONS and min(seen.values()) >= before + LEAST,
         seconds,
     )
 
@@ -117,7 +119,9 @@ def promote(settings: Settings, tail: Tail, number: int, version: str) -> Swap:
 
 def roll_back(settings: Settings, tail: Tail, version: str) -> Swap:
     """Go back by the product's own rollback; the version has decided before, so its return is looked for."""
-    highest = {partition: max(s.offset for s in tail.by_source if s.partition == partition) for partition in range(2)}
+    highest = {
+        partition: max(s.offset for s in tail.by_source if s.partition == partition) for partition in range(PARTITIONS)
+    }
     before = max(tail.seen[version].values())
     moved = registry.rollback(settings, "worse", who="tests", at=datetime.now(UTC))
     asked_at = time.time()
@@ -161,7 +165,7 @@ def test_no_transaction_is_lost_or_decided_twice(run: Run, settings: Settings) -
 
 def test_versions_follow_the_order_of_promotions_by_source_offset(run: Run) -> None:
     assert len(set(run.order)) == PROMOTIONS + 1
-    for partition in range(2):
+    for partition in range(PARTITIONS):
         assert run.tail.versions(partition) == run.order
     assert {each.said.model_name for each in run.tail.by_source.values()} == {registry.MODEL}
 
@@ -197,5 +201,4 @@ def test_alias_and_stage_end_in_step(run: Run, settings: Settings) -> None:
         alias, staged, _ = state(settings)
         return alias == run.order[-1] and staged == [run.order[-1]]
 
-    check: Callable[[], bool] = in_step
-    servers.wait_for("alias and stage name the version rolled back to", check, 10)
+    servers.wait_for("alias and stage name the version rolled back to", in_step, 10)
