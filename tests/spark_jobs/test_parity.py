@@ -35,10 +35,11 @@ from tests.spark_jobs import commands, jobs
 from tests.spark_jobs.hostile_stream import HOUR_MS, STREAM, hostile, messages, past, simulation
 from tests.spark_jobs.one_by_one import Said, differing, estimates
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]  # the servers and the job start slowly beside others
 
 PARTITIONS = 2
 LEAST = 100
+BATCH = 300  # rows a micro-batch, or the whole stream would be one, and no history ever read again
 HANDBOOK_ROWS = 20_000
 HANDBOOK = "transactions_2018-04-01_2018-07-24.parquet"
 
@@ -86,7 +87,9 @@ def through_spark(
 ) -> Run:
     """Send the stream through fresh topics and a job with a store and a checkpoint of its own."""
     servers.fresh_topics(kafka)
-    settings = servers.settings(home, kafka_bootstrap=kafka.kafka_bootstrap, max_age_days=None)
+    settings = servers.settings(
+        home, kafka_bootstrap=kafka.kafka_bootstrap, max_age_days=None, max_offsets_per_trigger=BATCH
+    )
     fill(settings)
     jobs.publish_model(settings)
     with jobs.Job(settings) as job:
@@ -149,6 +152,9 @@ def test_the_stream_equals_the_offline_builder(run: Run) -> None:
 
 
 def test_the_stream_is_hostile_enough(with_the_future: Run) -> None:
+    predictions = with_the_future.answers.predictions.items()
+    slices = {(source.partition, copies[0].json()["scored_at"]) for source, copies in predictions}
+    assert len(slices) >= 2 * len(hostile().rows) / BATCH * 0.8, "or histories aren't read again"
     reasons = [answer.get("reason") for answer in with_the_future.said()]
     assert reasons.count("duplicate") >= LEAST
     assert reasons.count("conflicting_duplicate") >= LEAST

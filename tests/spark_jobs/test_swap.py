@@ -24,7 +24,7 @@ from tests.spark_jobs import commands, jobs
 from tests.spark_jobs.tail import Tail, matrix_of
 from tests.spark_jobs.traffic import Source
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]  # a minute where nothing else runs
+pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]  # the servers and the job start slowly beside others
 
 PROMOTIONS = 10
 PARTITIONS = 2
