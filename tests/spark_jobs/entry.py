@@ -21,7 +21,7 @@ from fraud.settings import Settings
 from spark_jobs import score
 from spark_jobs.stop import Stop
 
-HOLD_SECONDS = 60.0
+HOLD_SECONDS = 300.0  # longer than a job takes to start again on a busy machine
 
 
 @dataclass(frozen=True)
