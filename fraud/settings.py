@@ -4,17 +4,21 @@
 """
 
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_serializer
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fraud.errors import ConfigError
 
 PREFIX = "FRAUD_"
+# Settings whose value may hold a user's name and password.
+ADDRESSES = ("kafka_bootstrap", "s3_endpoint", "mlflow_uri", "store_url")
+_URL = re.compile(r"([^/?#]*//)(?:[^/?#]*@)?([^/?#@]*(?:/[^?#@]*)?)(?:[?#][^@]*)?")
 
 
 class Settings(BaseSettings):
@@ -116,6 +120,15 @@ class Settings(BaseSettings):
         """Take values from the caller only: `load` is the one place that reads an environment."""
         return (init_settings,)
 
+    @field_serializer(*ADDRESSES)
+    def _shown(self, value: str) -> str:
+        return without_secrets(value)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Give what `repr` and `str` show: addresses without their passwords."""
+        for name, value in super().__repr_args__():
+            yield name, without_secrets(value) if name in ADDRESSES else value
+
     @property
     def data(self) -> Path:
         """What must survive: the broker's log, the store, MLflow's database."""
@@ -149,8 +162,23 @@ class Settings(BaseSettings):
         except ValueError:  # no number, no port's number, or a bracket too few
             port = None
         if port is None:
-            raise ConfigError(f"{PREFIX}{field.upper()}={value!r} names no port; write host:port")
+            raise ConfigError(f"{PREFIX}{field.upper()}={without_secrets(value)!r} names no port; write host:port")
         return port
+
+
+def without_secrets(address: str) -> str:
+    """Return an address as it may be shown: no user, no password, no query, which may hold one too.
+
+    >>> without_secrets("rediss://user:secret@cache:6380/1?password=secret")
+    'rediss://cache:6380/1'
+    >>> without_secrets("lmdb:/srv/store"), without_secrets("redis://:half/other@cache")
+    ('lmdb:/srv/store', 'redis:…')
+    """
+    if address.startswith("lmdb:") or not {"@", "?", "#"} & set(address):
+        return address
+    found = _URL.fullmatch(address)
+    # Where the parts can't be told apart, any of them may be the password's.
+    return f"{found[1]}{found[2]}" if found else f"{address.partition(':')[0]}:…"
 
 
 def _text(value: object) -> str:

@@ -12,6 +12,7 @@ from pydantic import SecretStr, ValidationError
 
 from fraud.errors import ConfigError
 from fraud.settings import OTHER_VARIABLES, PREFIX, Settings
+from fraud.store import open_store
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / ".env.example"
@@ -169,6 +170,39 @@ def test_secrets_are_never_printed() -> None:
     with pytest.raises(ConfigError) as caught:
         Settings.load({"FRAUD_S3_SECRET_KEY": "hush-hush", "FRAUD_TOPIC_PARTITIONS": "x"})
     assert "hush" not in f"{caught.value}"
+
+
+@pytest.mark.parametrize(
+    ("field", "url"),
+    [
+        ("store_url", "redis://user:hush@cache:6379/0"),
+        ("store_url", "redis://cache:6379/0?password=hush"),
+        ("store_url", "redis://:half/hush@cache:6379/0"),
+        ("store_url", "redis:user:hush@cache"),
+        ("store_url", "ftp://user:hush@cache"),
+        ("mlflow_uri", "http://user:hush@mlflow.example"),
+        ("s3_endpoint", "http://user:hush@s3.example"),
+        ("kafka_bootstrap", "user:hush@kafka.example"),
+    ],
+)
+def test_a_password_in_an_address_is_never_printed(field: str, url: str) -> None:
+    settings = Settings.load({f"{PREFIX}{field.upper()}": url})
+    for text in (repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json()):
+        assert "hush" not in text
+    assert getattr(settings, field) == url  # what connects needs it
+    if field != "store_url":
+        with pytest.raises(ConfigError, match="names no port") as caught:
+            settings.port(field)
+        assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:half/hush@cache:6379/0", "redis:user:hush@cache", "ftp://user:hush@cache", "redis://[:hush@cache"]
+)
+def test_a_stores_address_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"FRAUD_STORE_URL=.* is refused") as caught:
+        open_store(Settings.load({"FRAUD_STORE_URL": url}))
+    assert "hush" not in str(caught.value)
 
 
 def test_every_secret_is_a_secret() -> None:

@@ -150,7 +150,10 @@ def _clock() -> int:
 
 def _confirm(settings: "Settings") -> None:
     """Ask on a terminal; elsewhere --yes is the only way."""
-    what = f"This empties the online store {settings.store_url} and removes the checkpoint {settings.checkpoint}."
+    from fraud.settings import without_secrets
+
+    store = without_secrets(settings.store_url)
+    what = f"This empties the online store {store} and removes the checkpoint {settings.checkpoint}."
     if not sys.stdin.isatty():
         raise ConfigError(f"{what} Say --yes to do so without being asked")
     if not typer.confirm(f"{what} Go on?", err=True):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fraud.errors import ConfigError, ServiceError, StateError
-from fraud.settings import PREFIX, Settings
+from fraud.settings import PREFIX, Settings, without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -81,11 +81,13 @@ def away(settings: Settings, exc: Exception) -> ServiceError:
     response = getattr(exc, "response", None)
     status = getattr(response, "status_code", None)
     reason = (str(exc).strip() or type(exc).__name__).splitlines()[0]
+    shown = without_secrets(settings.mlflow_uri)
+    reason = reason.replace(settings.mlflow_uri.rstrip("/"), shown.rstrip("/"))
     if len(reason) > 200:
         reason = reason[:199] + "…"
     what = "doesn't answer" if status is None and "API request" in reason else "failed"
     return ServiceError(
-        f"MLflow at {settings.mlflow_uri} ({PREFIX}MLFLOW_URI) or its artefact store {what}: {reason}. "
+        f"MLflow at {shown} ({PREFIX}MLFLOW_URI) or its artefact store {what}: {reason}. "
         "`fraud-detect status` shows what runs"
     )
 

@@ -10,7 +10,7 @@ from fraud import bus
 from fraud.errors import ServiceError
 from fraud.registry.connection import MODEL
 from fraud.s3 import BUCKETS, s3_client
-from fraud.settings import Settings
+from fraud.settings import Settings, without_secrets
 from fraud.stack.finding import Finding, ok, problem, warning
 from fraud.stack.ports import LOOPBACK, is_open
 from fraud.stack.score import LEASE, is_scoring
@@ -55,7 +55,8 @@ def s3(settings: Settings) -> Iterator[Finding]:
         present = {bucket["Name"] for bucket in s3_client(settings).list_buckets()["Buckets"]}
     except (BotoCoreError, ClientError) as exc:
         raise ServiceError(
-            f"S3 at {settings.s3_endpoint} refuses ({exc}); do FRAUD_S3_ACCESS_KEY and FRAUD_S3_SECRET_KEY fit it?"
+            f"S3 at {without_secrets(settings.s3_endpoint)} refuses ({exc}); "
+            "do FRAUD_S3_ACCESS_KEY and FRAUD_S3_SECRET_KEY fit it?"
         ) from exc
     missing = [bucket for bucket in BUCKETS if bucket not in present]
     for bucket in missing:
@@ -111,14 +112,17 @@ def production(settings: Settings) -> str | None:
         response = connection.getresponse()
         answer: dict[str, Any] = json.loads(response.read())
     except (OSError, http.client.HTTPException, ValueError) as exc:
-        raise ServiceError(f"MLflow at {settings.mlflow_uri} fails ({exc}); does FRAUD_MLFLOW_URI name it?") from exc
+        raise ServiceError(
+            f"MLflow at {without_secrets(settings.mlflow_uri)} fails ({exc}); does FRAUD_MLFLOW_URI name it?"
+        ) from exc
     finally:
         connection.close()
     if response.status == http.client.OK:
         return str(answer["model_version"]["version"])
     if answer.get("error_code") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
         return None
-    raise ServiceError(f"MLflow at {settings.mlflow_uri} answers {response.status}: {answer.get('message', '')}")
+    shown = without_secrets(settings.mlflow_uri)
+    raise ServiceError(f"MLflow at {shown} answers {response.status}: {answer.get('message', '')}")
 
 
 def store(settings: Settings, now: int) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fraud.errors import ConfigError
-from fraud.settings import PREFIX, Settings
+from fraud.settings import PREFIX, Settings, without_secrets
 from fraud.stack import kafka, mlflow, score, seaweed
 from fraud.stack.ports import LOOPBACK
 from fraud.stack.program import Program
@@ -24,8 +24,8 @@ def servers(settings: Settings, sockets: Path) -> list[Program]:
         host = urlsplit(value if "//" in value else f"//{value}").hostname
         if host not in (LOOPBACK, "localhost") or "," in value:
             raise ConfigError(
-                f"{PREFIX}{field.upper()}={value} isn't on this machine's loopback: the embedded servers listen on "
-                f"{LOOPBACK} only; unset it for them, or start what they replace yourself"
+                f"{PREFIX}{field.upper()}={without_secrets(value)} isn't on this machine's loopback: the embedded "
+                f"servers listen on {LOOPBACK} only; unset it for them, or start what they replace yourself"
             )
     return [seaweed.program(settings, sockets), kafka.program(settings), mlflow.program(settings)]
 

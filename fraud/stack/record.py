@@ -1,5 +1,6 @@
 """What a stack writes down about itself, for the commands that come later: `stack/record.json`."""
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -9,7 +10,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from fraud.errors import StateError
-from fraud.settings import Settings
+from fraud.settings import ADDRESSES, PREFIX, Settings, without_secrets
 from fraud.stack.program import Program
 
 FILE = "record.json"
@@ -45,10 +46,11 @@ class Record:
 
 
 def write(folder: Path, record: Record) -> None:
-    """Replace the record."""
+    """Replace the record; its owner alone reads it."""
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / f"{FILE}.{os.getpid()}"
-    fresh.write_text(json.dumps(asdict(record), default=str))
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
+        json.dump(asdict(record), handle, default=str)
     fresh.replace(folder / FILE)
 
 
@@ -70,10 +72,24 @@ def read(folder: Path) -> Record | None:
 
 
 def comparable(settings: Settings) -> dict[str, str]:
-    """Return the settings that two starts are compared by: all but the secrets."""
+    """Return the settings that two starts are compared by: all but the secrets.
+
+    Of an address with a password there is what may be shown, and eight digits of its hash: enough to see
+    that it changed, too few to try passwords by.
+    """
     secret = {name for name in type(settings).model_fields if isinstance(getattr(settings, name), SecretStr)}
-    names = {f"FRAUD_{name.upper()}" for name in secret}
-    return {name: value for name, value in settings.environment().items() if name not in names}
+    names = {f"{PREFIX}{name.upper()}" for name in secret}
+    addresses = {f"{PREFIX}{name.upper()}" for name in ADDRESSES}
+    return {
+        name: _recorded(value) if name in addresses else value
+        for name, value in settings.environment().items()
+        if name not in names
+    }
+
+
+def _recorded(address: str) -> str:
+    shown = without_secrets(address)
+    return shown if shown == address else f"{shown} (#{hashlib.sha256(address.encode()).hexdigest()[:8]})"
 
 
 def require_same(record: Record, settings: Settings, home: Path) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fraud.errors import ConfigError
-from fraud.settings import Settings
+from fraud.settings import Settings, without_secrets
 from fraud.store.base import Store
 
 __all__ = ["Store", "open_store"]
@@ -34,4 +34,5 @@ def open_store(settings: Settings) -> Store:
         from fraud.store.redis_parts import open_redis
 
         return open_redis(url, durability=settings.store_durability)
-    raise ConfigError(f"FRAUD_STORE_URL={url!r} is refused: write lmdb:, lmdb:/path, redis://host:port/db or memory:")
+    shown = without_secrets(url)
+    raise ConfigError(f"FRAUD_STORE_URL={shown!r} is refused: write lmdb:, lmdb:/path, redis://host:port/db or memory:")

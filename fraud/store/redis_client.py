@@ -17,6 +17,7 @@ from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 
 from fraud.errors import ConfigError, ServiceError, StoreError, StoreFullError
+from fraud.settings import without_secrets
 
 _CONNECT_SECONDS = 5.0
 _REPLY_SECONDS = 30.0  # a large commit with `appendfsync always` on a slow disk
@@ -35,7 +36,7 @@ class Client:
             ConfigError: the URL can't be read, or names a database of a cluster.
             ServiceError: no Redis answers there.
         """
-        self.shown = _without_secrets(url)
+        self.shown = without_secrets(url)
         self._redis: Any  # its replies have no useful types
         with self._translated():
             self._redis = _connect(url, self.shown)
@@ -122,7 +123,9 @@ def _connect(url: str, shown: str) -> "redis.Redis | redis.RedisCluster":
     try:
         server: Any = redis.Redis.from_url(url, **_options())
     except ValueError as exc:
-        raise ConfigError(f"FRAUD_STORE_URL={shown!r} is refused: {exc}") from exc
+        # What can't be read may be part of a password, so that redis-py's own words aren't for showing.
+        told = "write redis://host:port/db, with %XX for what isn't a letter or a digit in a password"
+        raise ConfigError(f"FRAUD_STORE_URL={shown!r} is refused: {told}") from exc
     database = server.connection_pool.connection_kwargs.get("db") or 0
     refused = f"FRAUD_STORE_URL={shown!r} is refused: no database {database}; a cluster has 0 only"
     try:
@@ -142,16 +145,3 @@ def _options() -> dict[str, Any]:
         "socket_timeout": _REPLY_SECONDS,
         "retry": Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), _RETRIES),
     }
-
-
-def _without_secrets(url: str) -> str:
-    """Return the URL as it may be shown: scheme, host, port and database.
-
-    >>> _without_secrets("rediss://user:secret@cache:6380/1?ssl_cert_reqs=none")
-    'rediss://cache:6380/1'
-    """
-    try:
-        parts = urlsplit(url)
-    except ValueError as exc:
-        raise ConfigError(f"FRAUD_STORE_URL is refused ({exc}): write redis://host:port/db") from exc
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
