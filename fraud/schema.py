@@ -129,7 +129,7 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
 class Rejection(msgspec.Struct, frozen=True, gc=False):
     """A message that was refused, why, and the message itself."""
 
-    reason: Annotated[Reason, Meta(description="The first check that failed, in the order given.")]
+    reason: Annotated[Reason, Meta(description="The first check that failed; `docs/messages.md` lists them in order.")]
     field: Annotated[str | None, Meta(description="The field at fault, where one is.")]
     detail: Annotated[str, Meta(description="For people; not to be parsed.")]
     source: Annotated[Source, Meta(description="The refused message.")]
