@@ -1,5 +1,6 @@
 """The driver's right to write: taken once, renewed by a thread, given back at the end."""
 
+import logging
 import os
 import socket
 import threading
@@ -7,9 +8,10 @@ import time
 import uuid
 from collections.abc import Callable
 
-from fraud.errors import FencedError, StoreError
+from fraud.errors import FencedError, FraudError, ServiceError, StoreError
 from fraud.store.base import Histories, Lease
 
+_LOG = logging.getLogger(__name__)
 NAME = "score"
 TTL_MS = 10_000
 RENEW_SECONDS = 3.0
@@ -40,7 +42,7 @@ class Renewal:
     """Renews a lease in a thread; `lost` is called once, with the error, if it can't."""
 
     def __init__(
-        self, histories: Histories, lease: Lease, clock: Callable[[], int], lost: Callable[[StoreError], None]
+        self, histories: Histories, lease: Lease, clock: Callable[[], int], lost: Callable[[FraudError], None]
     ) -> None:
         self._histories, self.lease, self._clock, self._lost = histories, lease, clock, lost
         self._end = threading.Event()
@@ -48,10 +50,13 @@ class Renewal:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop renewing and give the lease back."""
+        """Stop renewing and give the lease back; one that can't be given back ends by itself."""
         self._end.set()
         self._thread.join(RENEW_SECONDS)
-        self._histories.release(self.lease)
+        try:
+            self._histories.release(self.lease)
+        except FraudError as exc:  # raised from here it would hide why the job ends
+            _LOG.warning("the lease %s couldn't be given back, it ends in %d s: %s", NAME, TTL_MS // 1_000, exc)
 
     def _run(self) -> None:
         while not self._end.wait(RENEW_SECONDS):
@@ -60,7 +65,7 @@ class Renewal:
             except FencedError as exc:
                 self._lost(exc)
                 return
-            except StoreError as exc:
+            except (StoreError, ServiceError) as exc:
                 # The store may be back before the lease ends; after that the fence decides, not this clock.
                 if self._clock() > self.lease.expires_at:
                     self._lost(exc)

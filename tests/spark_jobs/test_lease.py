@@ -2,10 +2,13 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from fraud.errors import FencedError, StoreError
+from fraud.errors import FencedError, FraudError, ServiceError
 from fraud.store.base import Lease, Store
 from fraud.store.memory import open_memory
 from spark_jobs import lease
@@ -73,10 +76,10 @@ def test_it_is_renewed_and_given_back(store: Store, monkeypatch: pytest.MonkeyPa
 
 def test_a_lost_lease_is_said_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.01)
-    clock, said, lost = Clock(), threading.Event(), list[StoreError]()
+    clock, said, lost = Clock(), threading.Event(), list[FraudError]()
     held = lease.acquire(store.histories, clock=clock)
 
-    def note(error: StoreError) -> None:
+    def note(error: FraudError) -> None:
         lost.append(error)
         said.set()
 
@@ -88,3 +91,58 @@ def test_a_lost_lease_is_said_once(store: Store, monkeypatch: pytest.MonkeyPatch
     assert len(lost) == 1
     assert "is lost, it is now with pid 7 on elsewhere" in str(lost[0])
     assert store.histories.leases()["score"].owner == "x"  # giving back leaves the other's alone
+
+
+@dataclass
+class Away:
+    """Histories on a server that is away for the next `renewals` and, if told so, for the release."""
+
+    store: Store
+    renewals: int
+    release_too: bool = False
+
+    def renew(self, held: Lease, *, now: int, ttl: int) -> Lease:
+        if self.renewals > 0:
+            self.renewals -= 1
+            raise ServiceError("the server is away")
+        return self.store.histories.renew(held, now=now, ttl=ttl)
+
+    def release(self, held: Lease) -> None:
+        if self.release_too:
+            raise ServiceError("the server is away")
+        self.store.histories.release(held)
+
+
+def test_a_server_that_comes_back_in_time_costs_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.01)
+    clock = Clock()
+    held = lease.acquire(store.histories, clock=clock)
+    clock.now += 5_000
+    away: Any = Away(store, renewals=2)
+    renewal = lease.Renewal(away, held, clock, lambda error: pytest.fail(str(error)))
+    servers.wait_for("it is renewed", lambda: renewal.lease.expires_at == clock.now + lease.TTL_MS, 5, every=0.01)
+    renewal.close()
+    assert store.histories.leases() == {}
+
+
+def test_a_server_away_beyond_the_leases_end_is_said_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.01)
+    clock, lost = Clock(), list[FraudError]()
+    held = lease.acquire(store.histories, clock=clock)
+    away: Any = Away(store, renewals=1_000_000)
+    renewal = lease.Renewal(away, held, clock, lost.append)
+    servers.wait_for("it tried twice", lambda: away.renewals < 999_999, 5, every=0.01)
+    assert lost == []
+    clock.now += lease.TTL_MS + 1
+    servers.wait_for("it is said", lambda: lost, 5, every=0.01)
+    renewal.close()
+    assert [type(error) for error in lost] == [ServiceError]
+
+
+def test_a_lease_that_cant_be_given_back_hides_no_error(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    held = lease.acquire(store.histories, clock=Clock())
+    away: Any = Away(store, renewals=0, release_too=True)
+    with pytest.raises(FencedError, match="why the job ends"), ExitStack() as stack:
+        stack.callback(lease.Renewal(away, held, Clock(), lambda error: pytest.fail(str(error))).close)
+        raise FencedError("why the job ends")
+    assert "couldn't be given back, it ends in 10 s: the server is away" in caplog.text
