@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +10,7 @@ import numpy.typing as npt
 from fraud import codec, features, history, profiles
 from fraud.answers import concatenate
 from fraud.codec import Refused
-from fraud.errors import GapError, ServiceError, StoreError
+from fraud.errors import FraudError, GapError, StateError
 from fraud.features import ACCEPTED, DUPLICATE, FEATURE_NAMES, FEATURE_VERSION, INTEGER_FEATURES, Matrix
 from fraud.model import Scorer
 from fraud.rejections import FUTURE_MS
@@ -18,6 +19,9 @@ from fraud.schema import Transaction
 from fraud.store.base import Answers, Kind, PartitionKey, Pointer, Store
 
 Offsets = npt.NDArray[np.int64]
+
+# Where this many rows fail alike and none is scored, it is no row's fault.
+ALIKE = 9
 
 
 @dataclass(frozen=True)
@@ -80,21 +84,42 @@ class Decision:
         self.part, self.store, self.model, self.terms = part, store, model, terms
         self.at = codec.format_time(now_ms)
         self.changed: dict[str, bytes] = {}
+        self.failed: list[Exception] = []  # a row's each
         self.digests = np.fromiter((codec.digest(value or b"") for value in part.values), np.uint64, len(part))
 
     def decide(self) -> Answers:
-        return concatenate(self._decide(0, len(self.part)))
+        """Decide every row.
+
+        Raises:
+            StateError: every row that was accepted failed with the same error: the code or the model is broken.
+            FraudError, MemoryError: the store, a server or the machine failed; no row's fault either.
+        """
+        answers = concatenate(self._decide(0, len(self.part)))
+        alike = len(self.failed) >= ALIKE and len(set(map(type, self.failed))) == 1
+        if alike and not (answers.kinds == Kind.PREDICTION).any():
+            self._broken(self.failed[0])
+        return answers
+
+    def _broken(self, cause: Exception) -> NoReturn:
+        pointer = self.model.pointer
+        raise StateError(
+            f"none of {len(self.failed)} transactions of {self.part.topic}, partition {self.part.key.partition}, from "
+            f"offset {self.part.offsets[0]}, can be scored with {pointer.model_name} version {pointer.model_version} "
+            f"({type(cause).__name__}: {str(cause)[:300]}): nothing was decided. Promote another version, or repair "
+            "the installation"
+        ) from cause
 
     def _decide(self, start: int, stop: int) -> list[Answers]:
         """Decide rows start..stop; where that fails, halve until the culprit stands alone."""
         try:
             changed, answers = self._attempt(start, stop)
-        except (StoreError, ServiceError):
+        except (FraudError, MemoryError):
             raise
         except Exception as exc:  # noqa: BLE001 - whatever a row does, only that row suffers
             if stop - start > 1:
                 middle = (start + stop) // 2
                 return self._decide(start, middle) + self._decide(middle, stop)
+            self.failed.append(exc)
             refused = Refused("internal_error", None, f"{type(exc).__name__}: {exc}"[:500])
             return [self._answers(start, stop, {0: refused}, [], [])]
         self.changed.update(changed)

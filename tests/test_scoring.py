@@ -13,7 +13,7 @@ import pytest
 from fraud import codec
 from fraud.builder import build_features, bulk_changes, last_quarter, pack_histories, pack_profiles
 from fraud.decision import Model, Slice, Terms
-from fraud.errors import FencedError, GapError, StoreError
+from fraud.errors import FencedError, GapError, ModelError, ServiceError, StateError, StoreError
 from fraud.features import FEATURE_NAMES
 from fraud.model import Scorer
 from fraud.schema import Transaction
@@ -194,6 +194,50 @@ def test_only_the_culprit_row_suffers(store: Store, lease: Lease) -> None:
     expected = score_slice(messages(without), clean, model(), terms(other), now_ms=NOW)
     kept = [json.loads(v)["features"] for n, v in enumerate(answers.values) if n != 13]
     assert kept == [json.loads(v)["features"] for v in expected.values]
+
+
+@pytest.mark.parametrize("error", [ModelError("no tree"), ServiceError("away"), MemoryError("no memory")])
+def test_what_is_no_rows_fault_decides_no_row(store: Store, lease: Lease, error: Exception) -> None:
+    def fault(step: str, ids: Sequence[str]) -> None:
+        if step == "features":
+            raise error
+
+    with pytest.raises(type(error)):
+        score_slice(messages([transaction(n) for n in range(3)]), store, model(), terms(lease, fault=fault), now_ms=NOW)
+    assert store.histories.positions() == {KEY: 0}
+    assert store.histories.read(0, ["u0"]) == [None]
+
+
+@pytest.mark.parametrize("rows", [8, 9])
+def test_where_every_row_fails_alike_none_is_decided(store: Store, lease: Lease, rows: int) -> None:
+    """Beside them stands a row that is refused anyway: it says nothing of the kernel."""
+
+    def fault(step: str, ids: Sequence[str]) -> None:
+        if step == "features" and ids:
+            raise ZeroDivisionError("the kernel broke")
+
+    part = messages([transaction(n) for n in range(rows + 1)])
+    part = replace(part, values=[*part.values[:-1], b"{"])
+    if rows == 8:
+        answers = score_slice(part, store, model(), terms(lease, fault=fault), now_ms=NOW)
+        assert outcomes(answers) == ["internal_error"] * 8 + ["not_json"]
+        return
+    with pytest.raises(StateError, match=r"none of 9 transactions .* version 1 \(ZeroDivisionError: the kernel broke"):
+        score_slice(part, store, model(), terms(lease, fault=fault), now_ms=NOW)
+    assert store.histories.positions() == {KEY: 0}
+
+
+@pytest.mark.parametrize("spared", ["one is scored", "one fails differently"])
+def test_many_culprits_are_culprits_still(store: Store, lease: Lease, spared: str) -> None:
+    def fault(step: str, ids: Sequence[str]) -> None:
+        if step == "features" and set(ids) - {"t7"}:
+            raise ZeroDivisionError("the kernel broke")
+        if step == "features" and ids and spared == "one fails differently":
+            raise OverflowError("the kernel broke")
+
+    part = messages([transaction(n) for n in range(20)])
+    found = outcomes(score_slice(part, store, model(), terms(lease, fault=fault), now_ms=NOW))
+    assert found.count("internal_error") == (19 if spared == "one is scored" else 20)
 
 
 def test_store_errors_stay_fatal(store: Store, lease: Lease) -> None:
