@@ -163,16 +163,24 @@ def describe(bootstrap: str, topic: str) -> TopicState:
 
     Raises:
         StateError: there is no such topic.
-        ServiceError: Kafka is away.
+        ServiceError: Kafka is away, or can't describe it now.
     """
     with admin(bootstrap) as client:
         return _describe(client, bootstrap, topic)
 
 
 def _describe(client: "KafkaAdminClient", bootstrap: str, topic: str) -> TopicState:
+    from kafka.errors import UnknownTopicOrPartitionError, for_code
+
     found = client.describe_topics([topic])[0]
-    if found["error_code"] != 0:
+    code = found["error_code"]
+    if code == UnknownTopicOrPartitionError.errno:
         raise StateError(f"Kafka at {bootstrap} has no topic {topic!r}; `fraud-detect up` makes the platform's")
+    if code != 0:  # a broker that has just started: no leader yet
+        raise ServiceError(
+            f"Kafka at {bootstrap} can't describe the topic {topic!r} now ({for_code(code).__name__}); "
+            "try again, and look into the broker's log if it stays"
+        )
     return TopicState(topic, str(found["topic_id"]), len(found["partitions"]))
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 import logging.handlers
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from spark_jobs import checkpoint, start
 
 EVERY_SECONDS = 2.0
 LOOKS = 3  # every third round asks Kafka about the topic: its answer costs a connection
+AGAIN_SECONDS = 1.0  # from a look that misses the topic to the one that confirms it
 KEEP_MS = 600_000  # the outbox keeps ten minutes whatever the mark says: room for an operator's mistake
 PROGRESS_BYTES = 1 << 20
 
@@ -65,8 +67,9 @@ class Housekeeping:
                 if rounds % LOOKS == 0:
                     look(self._house)
             except ServiceError:
-                # Kafka is away: Spark retries, and ends the query itself where that doesn't help.
-                continue
+                # Kafka or the store is away: Spark retries, and ends the query itself where that doesn't help.
+                if last:
+                    return
             except FraudError as exc:
                 self._failed(exc)
                 return
@@ -105,13 +108,25 @@ def mark(house: House) -> None:
 
 
 def look(house: House) -> None:
-    """Raise StateError if the topic was deleted, recreated or expanded under the running query."""
-    try:
-        now = bus.describe(house.bootstrap, house.topic.name)
-    except StateError:
+    """Raise StateError if the topic was deleted, recreated or expanded under the running query.
+
+    It is called deleted after two looks in a row: a broker that starts doesn't know its topics at once.
+    """
+    now = _described(house)
+    if now is None:
+        time.sleep(AGAIN_SECONDS)
+        now = _described(house)
+    if now is None:
         start.watch(house.topic, None, 0)
     else:
         start.watch(house.topic, now.id, now.partitions)
+
+
+def _described(house: House) -> bus.TopicState | None:
+    try:
+        return bus.describe(house.bootstrap, house.topic.name)
+    except StateError:
+        return None
 
 
 def progress_log(path: Path) -> logging.Logger:

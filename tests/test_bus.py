@@ -4,6 +4,7 @@ import random
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from kafka.partitioner import DefaultPartitioner
 
 from fraud import bus
 from fraud.bus import partition_of
-from fraud.errors import ServiceError, StateError
+from fraud.errors import FraudError, ServiceError, StateError
 from fraud.settings import Settings
 from fraud.stack.ports import free_ports
 from tests import servers
@@ -188,6 +189,30 @@ def test_what_differs_is_said_and_nothing_is_changed(kafka: servers.Server, stac
         assert any("transactions_dlq has retention.ms=604800000, not 3600000" in problem for problem in problems)
         assert len(problems) == 5
     assert bus.topic_problems(stack_settings) == []
+
+
+class Describing:
+    """An admin client whose broker answers with an error code: a real one does so for moments only."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def describe_topics(self, topics: list[str]) -> list[dict[str, Any]]:
+        return [{"error_code": self.code, "topic_id": "id-1", "partitions": [], "name": topic} for topic in topics]
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "words"),
+    [
+        (3, StateError, "has no topic 't'"),
+        (5, ServiceError, "can't describe the topic 't' now .LeaderNotAvailableError"),
+        (29, ServiceError, "can't describe the topic 't' now .TopicAuthorizationFailedError"),
+    ],
+)
+def test_only_an_unknown_topic_is_called_absent(code: int, error: type[FraudError], words: str) -> None:
+    client: Any = Describing(code)
+    with pytest.raises(error, match=words):
+        bus._describe(client, "broker:1", "t")
 
 
 @pytest.mark.server

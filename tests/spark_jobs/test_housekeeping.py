@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fraud import bus
 from fraud.errors import FencedError, FraudError, ServiceError, StateError
 from fraud.store.base import Answers, Lease, PartitionKey, SliceCommit, Store
 from fraud.store.memory import open_memory
@@ -118,6 +119,45 @@ def test_kafka_away_is_waited_for(house: House, monkeypatch: pytest.MonkeyPatch)
     keeping = Housekeeping(house, lambda error: pytest.fail(str(error)))
     servers.wait_for("it looks again", lambda: len(looks) > 2, 5, every=0.01)
     keeping.close()
+
+
+def test_a_store_away_at_the_end_keeps_no_thread(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping, "EVERY_SECONDS", 0.05)
+    rounds: list[int] = []
+
+    def away(_: House) -> None:
+        rounds.append(1)
+        raise ServiceError("away")
+
+    monkeypatch.setattr(housekeeping, "mark", away)
+    keeping = Housekeeping(house, lambda error: pytest.fail(str(error)))
+    servers.wait_for("a round", lambda: rounds, 5, every=0.01)
+    before = len(rounds)
+    keeping.close()
+    assert not keeping._thread.is_alive()
+    assert len(rounds) <= before + 2  # the one that ran, and the last
+
+
+@pytest.mark.parametrize(("missed", "deleted"), [(1, False), (2, True)])
+def test_a_topic_is_deleted_after_two_looks(
+    house: House, monkeypatch: pytest.MonkeyPatch, missed: int, deleted: bool
+) -> None:
+    monkeypatch.setattr(housekeeping, "AGAIN_SECONDS", 0.0)
+    looks: list[str] = []
+
+    def describe(_: str, topic: str) -> bus.TopicState:
+        looks.append(topic)
+        if len(looks) <= missed:
+            raise StateError("no such topic")
+        return bus.TopicState(topic, TOPIC.id, 1)
+
+    monkeypatch.setattr(bus, "describe", describe)
+    if deleted:
+        with pytest.raises(StateError, match="was deleted under the running job"):
+            look(house)
+    else:
+        look(house)
+    assert len(looks) == 2
 
 
 @pytest.mark.server
