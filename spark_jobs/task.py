@@ -33,6 +33,8 @@ _OUTPUT = pa.schema([("topic", pa.string()), ("key", pa.binary()), ("value", pa.
 # A batch of answers for the JVM: large enough to be cheap, small enough that 64 KiB rejections fit.
 CHUNK_ROWS = 10_000
 CHUNK_BYTES = 16 << 20
+# A reused worker looks again for readers that were killed; a look costs microseconds.
+READERS_SECONDS = 10.0
 
 Batches = Iterable[pa.RecordBatch]
 
@@ -58,13 +60,17 @@ class _Process:
 
     stores: dict[str, Store] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)
+    checked: float = field(default_factory=time.monotonic)  # when killed readers were last looked for; opening looks
 
     def store(self, settings: Settings) -> Store:
-        """Return the open store, opened by the first task after the fork."""
+        """Return the open store, opened by the first task after the fork; at times free killed readers' slots."""
         key = f"{settings.store_url} {settings.home}"
         if key not in self.stores:
             self.stores[key] = open_store(settings)
             gc.freeze()
+        if time.monotonic() - self.checked >= READERS_SECONDS:
+            self.stores[key].check_readers()
+            self.checked = time.monotonic()
         return self.stores[key]
 
     def model(self, store: Store) -> Model:

@@ -8,7 +8,7 @@
 Implementations: memory (tests), LMDB (one machine), Redis (several). One contract test holds for all.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple, Protocol
@@ -197,6 +197,8 @@ class Store:
     close: "Closer"
     headroom: "HeadroomReader"
     url: str = field(default="memory:")
+    # Frees what readers that were killed still hold; only LMDB has such readers.
+    check_readers: Callable[[], None] = field(default=lambda: None)
 
 
 class Closer(Protocol):

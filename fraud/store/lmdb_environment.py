@@ -88,6 +88,11 @@ class Environment:
         with self._translated():
             return self._measure(self._open().env)
 
+    def check_readers(self) -> None:
+        """Free the slots of readers that were killed: each pins every page written since its snapshot."""
+        with self._translated():
+            self._open().env.reader_check()
+
     def close(self) -> None:
         """Close the handle when no other store of this process uses it; safe to call twice."""
         with _lock:
@@ -132,7 +137,7 @@ class Environment:
             max_readers=_MAX_READERS,
             max_spare_txns=4,
         )
-        env.reader_check()  # a killed reader's slot would pin every page written since
+        env.reader_check()  # see check_readers
         return _Opened(env, _inode(self._path))
 
     @staticmethod

@@ -34,6 +34,10 @@ def open_lmdb(path: Path, *, map_mb: int, durability: str) -> Store:
     def headroom() -> list[Headroom]:
         return [environment.headroom() for environment in parts.values()]
 
+    def check_readers() -> None:
+        for environment in parts.values():
+            environment.check_readers()
+
     return Store(
         histories=LmdbHistories(parts["histories"]),
         profiles=LmdbProfiles(parts["profiles"]),
@@ -41,6 +45,7 @@ def open_lmdb(path: Path, *, map_mb: int, durability: str) -> Store:
         close=close,
         headroom=headroom,
         url=f"lmdb:{path}",
+        check_readers=check_readers,
     )
 
 

@@ -1,6 +1,7 @@
 """A task's two ends: Arrow batches in, one slice, bounded batches out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pytest
 from fraud.errors import StateError
 from fraud.settings import Settings
 from fraud.store.base import Answers
+from fraud.store.memory import open_memory
 from spark_jobs import task
 
 CONFIG = task.TaskConfig(
@@ -95,3 +97,17 @@ def test_answers_leave_in_order_in_batches_of_bounded_size(sizes: list[int], row
     assert [key for chunk in chunks for key in chunk.column(1).to_pylist()] == answers.keys
     topics = [topic for chunk in chunks for topic in chunk.column(0).to_pylist()]
     assert topics == [("fraud_predictions", "transactions_dlq")[kind] for kind in answers.kinds]
+
+
+def test_a_reused_worker_looks_for_killed_readers_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    opened = replace(open_memory(), check_readers=lambda: looks.append(1))
+    monkeypatch.setattr(task, "open_store", lambda settings: opened)
+    worker = task._Process()
+    for _ in range(3):
+        assert worker.store(CONFIG.settings) is opened
+    assert looks == []  # opening looks by itself
+    worker.checked -= task.READERS_SECONDS
+    for _ in range(3):
+        worker.store(CONFIG.settings)
+    assert looks == [1]

@@ -220,6 +220,31 @@ def test_a_killed_reader_doesnt_pin_pages(store: Store) -> None:
     assert store.histories.positions()[FIRST] == 30
 
 
+def test_a_process_that_stays_frees_a_killed_readers_pages(store: Store) -> None:
+    lease = started(store.histories)
+    reading, hold = multiprocessing.get_context("fork").Pipe()
+
+    def read() -> None:
+        with store.histories._env.read() as txn:  # type: ignore[attr-defined]
+            txn.get(b"p")
+            hold.send(True)
+            signal.pause()
+
+    def commit(first: int, last: int) -> None:
+        for at in range(first, last):
+            store.histories.commit(slice_of(lease, at, at + 1, histories={f"u{i}": bytes(65_000) for i in range(30)}))
+
+    reader = _spawn(read)
+    assert reading.poll(30)
+    os.kill(reader.pid or 0, signal.SIGKILL)
+    reader.join(30)
+    with pytest.raises(StoreFullError):
+        commit(0, 30)
+    store.check_readers()
+    at = store.histories.positions()[FIRST]
+    commit(at, at + 30)
+
+
 def test_a_writer_killed_before_its_last_put_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     lease = started(store.histories)
     store.histories.commit(slice_of(lease, 0, 2, histories={"u": b"old"}))
