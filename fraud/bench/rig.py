@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,8 @@ from fraud.store import open_store
 from fraud.store.base import Pointer
 
 if TYPE_CHECKING:
+    from confluent_kafka import Consumer
+
     from fraud.bench.load import Message
     from fraud.model import Bundle
 
@@ -73,6 +75,7 @@ class Rig:
     bundle: "Bundle"
     past: backfill.Past
     rows: pl.DataFrame
+    _watermarks: "list[Consumer]" = field(default_factory=list)
 
     @property
     def bootstrap(self) -> str:
@@ -80,8 +83,21 @@ class Rig:
         return self.settings.kafka_bootstrap
 
     def ends(self, topic: str) -> dict[int, int]:
-        """Return a topic's end offsets."""
-        return bus.end_offsets(self.bootstrap, topic)
+        """Return a topic's end offsets; one client is kept, since opening one costs as much as the job does."""
+        from confluent_kafka import Consumer, TopicPartition
+
+        if not self._watermarks:
+            self._watermarks.append(Consumer({"bootstrap.servers": self.bootstrap, "group.id": "fraud-bench"}))
+        partitions = range(self.settings.topic_partitions)
+        asked = {p: self._watermarks[0].get_watermark_offsets(TopicPartition(topic, p), timeout=20) for p in partitions}
+        if None in asked.values():
+            raise ServiceError(f"Kafka at {self.bootstrap} doesn't say where {topic} ends")
+        return {p: int(found[1]) for p, found in asked.items() if found is not None}
+
+    def close(self) -> None:
+        """Close the client before its broker goes."""
+        while self._watermarks:
+            self._watermarks.pop().close()
 
     def decided(self) -> int:
         """Return how many transactions the store has decided."""
@@ -188,7 +204,11 @@ def prepared(settings: Settings, messages: int, users: int, say: Say) -> Iterato
     try:
         with running(stack, say):
             until_ms = round(until.timestamp() * 1000)
-            yield Rig(own, bundle, backfill.Past(made.transactions, made.labels, until=until_ms), rows)
+            rig = Rig(own, bundle, backfill.Past(made.transactions, made.labels, until=until_ms), rows)
+            try:
+                yield rig
+            finally:
+                rig.close()
     finally:
         shutil.rmtree(own.data, ignore_errors=True)
 

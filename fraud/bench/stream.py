@@ -15,7 +15,7 @@ from typing import Any
 from fraud import bus
 from fraud.bench.latency import Latencies, latencies
 from fraud.bench.load import Message, fill, pace
-from fraud.bench.processes import MIB, load, machine, tree, usage
+from fraud.bench.processes import PeakMemory, load, machine, tree, usage
 from fraud.bench.rig import Job, Rig
 from fraud.errors import ServiceError
 
@@ -24,6 +24,7 @@ WARM_SECONDS = 20  # at the first rate, before the paced runs
 SETTLE_SECONDS = 5  # of a paced run, not counted
 GIVE_UP_SECONDS = 300
 POLL_SECONDS = 0.1
+MEMORY_SECONDS = 2.0  # between two looks, each of which costs milliseconds
 
 Say = Callable[[str], None]
 Offsets = Mapping[int, int]
@@ -76,9 +77,8 @@ def drain(plan: Plan, rig: Rig, messages: Iterator[Message]) -> dict[str, float]
         target = _answered(rig) + plan.warm_events + plan.events
         begin = _wait(rig, job, target - plan.events)
         cpu = usage(tree([job.pid])).cpu_seconds
-        peak = 0
+        memory = PeakMemory(lambda: [job.pid], MEMORY_SECONDS)
         while (now := _answered(rig)) < target:
-            peak = max(peak, usage(tree([job.pid])).pss_bytes)
             _check(job, begin.at)
             time.sleep(POLL_SECONDS)
         seconds = time.monotonic() - begin.at
@@ -87,7 +87,7 @@ def drain(plan: Plan, rig: Rig, messages: Iterator[Message]) -> dict[str, float]
     return {
         "events_per_s": events / seconds,
         "cpu_s_per_million": spent / events * 1e6,
-        "rss_mb": peak / MIB,
+        "rss_mb": memory.close(),
     }
 
 
@@ -98,6 +98,7 @@ def hold(plan: Plan, rig: Rig, messages: Iterator[Message], say: Say) -> dict[in
         return found
     with rig.job("latency") as job:
         pace(rig.bootstrap, _take(messages, WARM_SECONDS * plan.rates[0]), plan.rates[0])
+        _caught_up(rig, job)
         for rate in plan.rates:
             pace(rig.bootstrap, _take(messages, SETTLE_SECONDS * rate), rate)
             since, answers = rig.ends(bus.TRANSACTIONS), rig.ends(bus.PREDICTIONS)
@@ -114,12 +115,18 @@ def hold(plan: Plan, rig: Rig, messages: Iterator[Message], say: Say) -> dict[in
 def _measured(rig: Rig, job: Job, since: Offsets, answers: Offsets) -> Latencies:
     """Return the latencies of everything sent since, once all of it is answered."""
     until, begin = rig.ends(bus.TRANSACTIONS), time.monotonic()
-    while rig.decided() < sum(until.values()):
-        _check(job, begin)
-        time.sleep(POLL_SECONDS)
+    _caught_up(rig, job)
     while (measured := latencies(rig.bootstrap, since, until, answers)).missing:
         _check(job, begin)  # decided, and on its way to the topic
     return measured
+
+
+def _caught_up(rig: Rig, job: Job) -> None:
+    """Return once everything sent so far is decided."""
+    target, begin = sum(rig.ends(bus.TRANSACTIONS).values()), time.monotonic()
+    while rig.decided() < target:
+        _check(job, begin)
+        time.sleep(POLL_SECONDS)
 
 
 @dataclass(frozen=True)
