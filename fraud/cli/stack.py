@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fraud.cli.console import emit, say, settings, stderr
+from fraud.cli.console import emit, quiet_kafka, say, settings, stderr
 from fraud.cli.main import app
 
 if TYPE_CHECKING:
@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")]
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red", "running": "green", "failed": "red"}
 FIRST_STEPS = """
-Nothing is scored before there is a model. Next:
-  fraud-detect simulate --days 60 --out past    # or bring transactions of your own
-  fraud-detect backfill past                    # histories and merchants' profiles
+Nothing is scored before there is a model. Next, with a simulated past or tables of your own:
+  fraud-detect simulate --days 60 --out past
   fraud-detect train --from past
-  fraud-detect promote 1
-Then `fraud-detect produce` sends transactions, and `fraud-detect consume` shows the predictions."""
+  fraud-detect promote
+Then `fraud-detect produce` sends transactions, and `fraud-detect consume` shows the predictions.
+Users begin without a history. To load the past's first, while the score job isn't at work:
+  fraud-detect down
+  fraud-detect backfill past
+  fraud-detect up"""
 NEXT_STEPS = """
 `fraud-detect produce` sends transactions, `fraud-detect consume` shows the predictions,
 `fraud-detect doctor` says what is wrong, `fraud-detect down` stops everything; the data stay."""
@@ -38,6 +41,7 @@ def up(as_json: Json = False) -> None:
     from fraud.stack.signals import interruptible
     from fraud.stack.supervisor import Stack
 
+    quiet_kafka()
     chosen = settings()
     with interruptible():
         started = Stack(chosen).start(say)
@@ -104,6 +108,7 @@ def doctor(as_json: Json = False) -> None:
     """
     from fraud.stack.doctor import examine
 
+    quiet_kafka()
     now = time.time_ns() // 1_000_000
     findings = []
     console = stderr()
