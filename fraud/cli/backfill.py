@@ -55,6 +55,7 @@ def backfill(
     from fraud.store import open_store
     from fraud.times import format_time
 
+    console.quiet_kafka()
     settings = console.settings()
     origin = origin_of(path, kind, labels_after, until=until, merchants_only=merchants_only)
     partitions = 1 if merchants_only else _partitions(settings)

@@ -1,6 +1,7 @@
 """What every command shares: settings from the environment, JSON on stdout, people's words on stderr."""
 
 import json
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,11 @@ def stderr() -> "Console":
 def say(message: str) -> None:
     """Print one line for people."""
     print(message, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def quiet_kafka() -> None:
+    """Keep the client's warnings and tracebacks away while it tries again; what fails is said in the end."""
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 
 def emit(result: Any) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fraud.cli.console import say, settings
+from fraud.cli.console import quiet_kafka, say, settings
 from fraud.cli.main import app
-from fraud.cli.produce import interrupts, quiet_kafka
+from fraud.cli.produce import interrupts
 from fraud.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -39,6 +39,7 @@ def parity(
     from fraud.parity import check
     from fraud.parity.topics import wait_for_answers
 
+    console.quiet_kafka()
     settings = console.settings()
     wait_for_answers(settings.kafka_bootstrap, wait)
     result = check(settings, _past(settings, past, until, merchants_only=merchants_only), limit=limit)

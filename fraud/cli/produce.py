@@ -1,6 +1,5 @@
 """The commands that send transactions: produce, replay."""
 
-import logging
 import signal
 import sys
 import threading
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fraud.cli.console import emit, say, settings, stderr
+from fraud.cli.console import emit, quiet_kafka, say, settings, stderr
 from fraud.cli.data import Json, duration, moment
 from fraud.cli.main import app
 from fraud.errors import ConfigError
@@ -35,11 +34,6 @@ Validate = Annotated[
 def now_ms() -> int:
     """Return the present, ms since the epoch."""
     return time.time_ns() // 1_000_000
-
-
-def quiet_kafka() -> None:
-    """Keep the client's warnings and tracebacks away while it tries again; what fails is said in the end."""
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 
 @contextmanager
