@@ -1,11 +1,16 @@
 """The command line: help that reads well and comes at once, and exit codes that mean something."""
 
+import ast
 import json
+import logging
 import os
+import re
 import resource
 import statistics
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -13,7 +18,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.testing import CliRunner
 
-from fraud.cli import console, main
+from fraud.cli import console, main, stack
+from fraud.cli.extras import EXTRAS
 from fraud.errors import ConfigError, FraudError, ModelError, StateError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,6 +61,15 @@ def run(*words: str, folder: Path, **variables: str) -> subprocess.CompletedProc
 
 def test_commands_are_found() -> None:
     assert {"simulate", "score"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("text", [stack.FIRST_STEPS, stack.NEXT_STEPS], ids=["first steps", "next steps"])
+def test_the_commands_that_up_advises_can_be_typed(text: str) -> None:
+    advised = re.findall(r"(?:^  |`)fraud-detect ([^`#\n]+)", text, re.MULTILINE)
+    assert len(advised) >= 3
+    for line in advised:
+        name, *words = line.split()
+        COMMANDS[name].make_context(name, words)  # raises what would be exit 2
 
 
 @pytest.mark.parametrize("words", COMMANDS)
@@ -196,6 +211,61 @@ def test_an_unexpected_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(main, "app", fail)
     with pytest.raises(ZeroDivisionError):
         main.main()
+
+
+# A command that comes to need the library before it needs anything else, and how it is called.
+NEEDS = {
+    "faker": ("simulate", "--days", "1", "--users", "5"),
+    "mlflow": ("models",),
+    "psutil": ("down",),
+}
+
+
+@pytest.mark.parametrize("module", NEEDS)
+def test_a_missing_library_is_named_with_what_installs_it(module: str, tmp_path: Path) -> None:
+    start = f"import sys; sys.modules[{module!r}] = None; {START}"
+    done = subprocess.run(
+        [sys.executable, "-c", start, *NEEDS[module]],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "FRAUD_KAFKA_BOOTSTRAP": "127.0.0.1:1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert f"pip install 'fraud-detect[{EXTRAS[module]}]'" in done.stderr
+
+
+def test_the_table_of_extras_knows_every_library_that_isnt_always_there() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(EXTRAS.values()) <= set(project["optional-dependencies"])
+    names = [re.split("[^a-z-]", each)[0] for each in project["dependencies"]]
+    brought = packages_distributions()
+    always = {module for module, by in brought.items() if {each.lower() for each in by} & set(names)}
+    used = set()
+    for path in (path for folder in ("fraud", "producer", "spark_jobs") for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                used |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module is not None:
+                used.add(node.module.partition(".")[0])
+    ours = {"fraud", "producer", "spark_jobs", "pydantic"}  # pydantic comes with pydantic-settings
+    assert used - always - ours - set(sys.stdlib_module_names) - set(EXTRAS) == set()
+
+
+@pytest.mark.parametrize("words", ["up", "doctor", "produce", "replay x", "consume", "backfill x", "parity"])
+def test_kafkas_client_is_quiet_where_a_command_holds_one(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka = logging.getLogger("kafka")
+    monkeypatch.setattr(kafka, "level", logging.NOTSET)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FRAUD_QQQQQ", "ends every command where it reads its settings")
+    with pytest.raises(ConfigError):
+        CliRunner().invoke(main.app, words.split(), catch_exceptions=False)
+    assert kafka.level == logging.CRITICAL
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from importlib import import_module
 import typer
 
 from fraud.cli.console import say
+from fraud.cli.extras import advice
 
 app = typer.Typer(
     name="fraud-detect",
@@ -32,6 +33,12 @@ def main() -> None:
     except FraudError as exc:
         say(f"error: {exc}")
         sys.exit(1)
+    except ModuleNotFoundError as exc:
+        told = advice(exc)
+        if told is None:
+            raise
+        say(f"error: {told}")
+        sys.exit(2)
     except KeyboardInterrupt:
         say("interrupted")
         sys.exit(130)

