@@ -29,6 +29,7 @@ def s3_credentials(settings: Settings) -> tuple[str, str]:
         raise ConfigError(f"set both {PREFIX}S3_ACCESS_KEY and {PREFIX}S3_SECRET_KEY, or neither")
     kept = settings.data / "s3.json"
     if not kept.exists():
+        settings.make_home()
         kept.parent.mkdir(parents=True, exist_ok=True)
         made = {"key": secrets.token_hex(10).upper(), "secret": secrets.token_urlsafe(30)}
         fresh = kept.with_name(f"s3.{os.getpid()}.{secrets.token_hex(4)}")

@@ -129,6 +129,10 @@ class Settings(BaseSettings):
         for name, value in super().__repr_args__():
             yield name, without_secrets(value) if name in ADDRESSES else value
 
+    def make_home(self) -> None:
+        """Make the home if it isn't there, for its owner alone: it holds payments. One that exists stays as it is."""
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     @property
     def data(self) -> Path:
         """What must survive: the broker's log, the store, MLflow's database."""

@@ -169,6 +169,12 @@ def test_a_failure_exits_1_with_its_message_alone(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_past_in_the_home_makes_it_private(tmp_path: Path) -> None:
+    done = run("simulate", "--days", "1", "--users", "10", "--out", ".run/past", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / ".run").stat().st_mode & 0o777 == 0o700
+
+
 def test_a_result_is_one_line_of_json_and_words_are_for_people(tmp_path: Path) -> None:
     small = ("simulate", "--days", "2", "--users", "50", "--out", "x")
     done = run(*small, "--json", folder=tmp_path)

@@ -5,13 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
 from fraud.errors import ConfigError
+from fraud.s3 import s3_credentials
 from fraud.settings import OTHER_VARIABLES, PREFIX, Settings
+from fraud.stack.supervisor import Stack
 from fraud.store import open_store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -240,6 +243,27 @@ def test_the_folders_lie_under_home() -> None:
     settings = Settings.load({"FRAUD_HOME": "elsewhere"})
     for folder in (settings.data, settings.logs, settings.cache, settings.checkpoint):
         assert Path("elsewhere") in folder.parents
+
+
+def test_the_home_is_its_owners_and_one_that_exists_stays_as_it_is(tmp_path: Path) -> None:
+    made, known = tmp_path / "deep" / "made", tmp_path / "known"
+    known.mkdir(mode=0o755)
+    for home in (made, known):
+        Settings.load({}, home=home).make_home()
+    assert made.stat().st_mode & 0o777 == 0o700
+    assert known.stat().st_mode & 0o777 == 0o755
+
+
+def test_whatever_makes_the_home_first_makes_it_private(tmp_path: Path) -> None:
+    first: dict[str, Callable[[Settings], object]] = {
+        "stack": lambda settings: Stack(settings).stop(lambda _: None),
+        "credentials": s3_credentials,
+        "store": lambda settings: open_store(settings).close(),
+    }
+    for name, make in first.items():
+        settings = Settings.load({}, home=tmp_path / name)
+        make(settings)
+        assert settings.home.stat().st_mode & 0o777 == 0o700, name
 
 
 def test_a_child_gets_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,7 +174,8 @@ def prepared(settings: Settings, messages: int, users: int, say: Say) -> Iterato
     from producer.simulate import Config, generate
 
     home = (settings.home / "bench").absolute()
-    home.mkdir(parents=True, exist_ok=True)
+    settings.make_home()
+    home.mkdir(exist_ok=True)
     own = settings.model_copy(
         update={
             "home": home,

@@ -67,6 +67,7 @@ def backfill(
         record = None if loaded is None else Record(origin, files, loaded, format_time(_clock()))
         write(record_path(settings), record)
 
+    settings.make_home()
     store = open_store(settings)
     try:
         loaded = load(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fraud.cli.console import emit, say
+from fraud.cli.console import emit, say, settings
 from fraud.cli.main import app
 from fraud.errors import ConfigError
 
@@ -79,6 +79,9 @@ def simulate(
             labels_after=None if labels_after is None else duration(labels_after),
         )
     )
+    read = settings()
+    if read.home.absolute() in out.absolute().parents:
+        read.make_home()
     write_tables(simulation, out)
     frauds = simulation.truth["scenario"].drop_nulls().value_counts(sort=True)
     result: dict[str, Any] = {

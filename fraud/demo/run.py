@@ -82,6 +82,7 @@ def prepare(settings: Settings) -> Settings:
     """Return settings for the demo's own home, empty but for what is fetched once."""
     home = (settings.home / "demo").absolute()
     cache = settings.cache.absolute()
+    settings.make_home()
     cache.mkdir(parents=True, exist_ok=True)
     home.mkdir(parents=True, exist_ok=True)
     # Never somebody's own store, and the age limit that the streamed days are made for.

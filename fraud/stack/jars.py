@@ -92,6 +92,7 @@ def jars(settings: Settings, name: str) -> list[Path]:
     where = folder(settings, name)
     wanted = paths(settings, name)
     if not all(path.exists() for path in wanted):
+        settings.make_home()
         where.parent.mkdir(parents=True, exist_ok=True)
         with _exclusive(where.with_name(f"{name}.lock")):
             if not all(path.exists() for path in wanted):

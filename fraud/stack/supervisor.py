@@ -212,6 +212,7 @@ class Stack:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _alone(self, seconds: float) -> AbstractContextManager[None]:
+        self._settings.make_home()
         return alone(self.home / "stack.lock", seconds, f"starts or stops the servers of {self.home}")
 
 

@@ -28,6 +28,8 @@ def open_store(settings: Settings) -> Store:
     if scheme == "lmdb" and colon:
         from fraud.store.lmdb_parts import open_lmdb
 
+        if not rest:
+            settings.make_home()
         path = Path(rest) if rest else settings.data / "store"
         return open_lmdb(path, map_mb=settings.store_map_mb, durability=settings.store_durability)
     if scheme in ("redis", "rediss") and rest.startswith("//"):
