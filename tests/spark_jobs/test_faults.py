@@ -7,15 +7,17 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from fraud import bus
+from fraud import bus, registry
 from fraud.settings import Settings
 from fraud.store import open_store
 from fraud.store.base import Lease
-from tests import servers
+from tests import redis_server, servers
+from tests.registry.versions import log_versions, reset
 from tests.spark_jobs import jobs
 
 pytestmark = pytest.mark.server
@@ -26,6 +28,20 @@ def a_home(kafka: Settings, home: Path) -> Settings:
     settings = servers.settings(home, kafka_bootstrap=kafka.kafka_bootstrap)
     jobs.publish_model(settings)
     return settings
+
+
+def serves(settings: Settings, version: str) -> None:
+    """Wait until the store's pointer names `version`."""
+    store = open_store(settings)
+
+    def check() -> bool:
+        pointer = store.serving.pointer()
+        return pointer is not None and pointer.model_version == version
+
+    try:
+        servers.wait_for(f"version {version} is served", check, 30)
+    finally:
+        store.close()
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +217,82 @@ def test_a_store_deleted_under_the_query_ends_it(
         job.start().wait_until_scoring()
         shutil.rmtree(job.settings.data / "store")
         assert "was removed or replaced while this process used it" in refusal(job)
+
+
+def test_scoring_goes_on_without_mlflow_and_s3(
+    kafka: servers.Server,
+    s3: servers.Server,
+    mlflow_server: servers.Server,
+    stack_settings: Settings,
+    tmp_path: Path,
+) -> None:
+    """The watcher says once that they are away, and follows the promotion that comes when they are back."""
+    servers.fresh_topics(stack_settings)
+    shared = {name: getattr(stack_settings, name) for name in ("kafka_bootstrap", "mlflow_uri", "s3_endpoint")}
+    settings = servers.settings(tmp_path, **shared)
+    now = datetime.now(UTC)
+    first, second = (entry.version for entry in log_versions(settings, 2))
+    with jobs.Job(settings, watch=True) as job:
+        registry.promote(settings, first, "the first", who="ann", at=now)
+        job.start().wait_until_scoring()
+        jobs.answers(settings, wanted=jobs.produce(settings, jobs.transactions(20)))
+        mlflow_server.kill()
+        s3.kill()
+        try:
+            job.wait_for_log("The model in the store goes on; still watching")
+            for n in range(3):  # several micro-batches
+                sent = jobs.produce(settings, jobs.transactions(20, first=1_000 * (n + 1)))
+                answers = jobs.answers(settings, wanted=sent)
+                assert {answers[source].json()["model_version"] for source in sent} == {first}
+        finally:
+            s3.start()
+            mlflow_server.start()
+        job.wait_for_log("watcher: going on as before")
+        assert job.run_log.count("still watching") == 1, job.words()  # however often it looked meanwhile
+        registry.promote(settings, second, "better", who="ann", at=now)
+        serves(settings, second)
+        sent = jobs.produce(settings, jobs.transactions(20, first=9_000))
+        answers = jobs.answers(settings, wanted=sent)
+        assert {answers[source].json()["model_version"] for source in sent} == {second}
+        assert job.stop() == 0
+    reset(stack_settings)
+
+
+def test_a_redis_killed_and_restarted_under_the_job_loses_nothing(
+    kafka: servers.Server, stack_settings: Settings, tmp_path: Path
+) -> None:
+    """What was acknowledged is on its disk; a job that ended with it is started again, as the supervisor does."""
+    servers.fresh_topics(stack_settings)
+    with redis_server.running(tmp_path / "redis") as redis:
+        url = f"{redis.program.address}/0"
+        settings = servers.settings(tmp_path, kafka_bootstrap=stack_settings.kafka_bootstrap, store_url=url)
+        settings = settings.model_copy(update={"store_durability": "disk"})
+        jobs.publish_model(settings)
+        with jobs.Job(settings) as job:
+            job.start().wait_until_scoring()
+            before = jobs.answers(settings, wanted=jobs.produce(settings, jobs.transactions(300)))
+            job.fault("committed", "hold")  # committed, and not published yet
+            jobs.produce(settings, jobs.transactions(300, first=1_000))
+            job.wait_until_held()
+            redis.kill()
+            job.release()
+            jobs.produce(settings, jobs.transactions(300, first=2_000))
+            redis.start()
+            after = answered_with_restarts(job)
+            assert len(after.by_source) == 900
+            assert not after.rejections
+            assert not after.differing()
+            assert all(after[source].value == before[source].value for source in before.by_source)
+            assert job.stop() == 0
+
+
+def answered_with_restarts(job: jobs.Job, seconds: float = 120) -> jobs.Answers:
+    """Return every answer; start the job again wherever it ends by itself meanwhile."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if job.returncode is not None:
+            job.start()
+        found = jobs.answers(job.settings, seconds=2, strict=False)
+        if not found.missing:
+            return found
+        assert time.monotonic() < deadline, f"{len(found.missing)} without an answer:\n{job.words()}"
