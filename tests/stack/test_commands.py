@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from fraud import bus
@@ -71,6 +73,27 @@ def test_up_says_where_everything_is_and_what_to_do_next(settings: Settings, up:
     assert settings.kafka_bootstrap in up
     assert str(settings.logs) in up
     assert "fraud-detect train" in up
+
+
+def listening(settings: Settings) -> dict[tuple[str, int], str]:
+    """Return every address on which a process of the stack listens, with the process."""
+    found = {}
+    for process in processes.of_home(settings.home.absolute()):
+        with suppress(psutil.NoSuchProcess):
+            for each in process.net_connections("tcp"):
+                if each.status == psutil.CONN_LISTEN:
+                    found[each.laddr.ip, each.laddr.port] = processes.describe(process)
+    return found
+
+
+def test_everything_listens_on_loopback_only(settings: Settings, up: str) -> None:
+    found = listening(settings)
+    ports = {port for _, port in found}
+    assert {settings.port(name) for name in ("kafka_bootstrap", "mlflow_uri", "s3_endpoint")} <= ports
+    assert settings.spark_ui_port in ports
+    # A JVM's dual-stack socket shows 127.0.0.1 as an IPv4 address mapped into IPv6.
+    loopback = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert {address: who for address, who in found.items() if address[0] not in loopback} == {}
 
 
 def test_a_second_up_changes_nothing(settings: Settings, up: str) -> None:
