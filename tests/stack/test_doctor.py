@@ -26,7 +26,7 @@ def served(version: str) -> Pointer:
     ("production", "pointer", "level", "words"),
     [
         (None, None, "problem", "no model is in Production"),
-        (None, served("3"), "problem", "`fraud-detect promote 3` gives it back"),
+        (None, served("3"), "problem", "`fraud-detect promote --version 3` gives it back"),
         ("4", None, "problem", "Production is version 4 of fraud-detector, but the store serves no model"),
         ("4", served("3"), "problem", "but the store serves version 3"),
         ("4", served("4"), "ok", "version 4 of fraud-detector is in Production, and the store serves it"),

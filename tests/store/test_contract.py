@@ -14,6 +14,7 @@ from fraud.errors import FencedError, StoreError
 from fraud.settings import Settings
 from fraud.store import open_store
 from fraud.store.base import Answers, PartitionKey, Pointer, Store
+from tests.servers import wait_for
 from tests.store.conftest import NAMES, Backend
 from tests.store.slices import FIRST, NOW, SECOND, TTL, answers_at, rows, slice_of, started, take
 
@@ -398,23 +399,30 @@ def test_profiles_and_how_far_they_reach(store: Store) -> None:
 
 def test_profiles_and_through_become_visible_together(backend: Backend) -> None:
     """A reader never sees changes of one load beside the reach of another."""
-    names, loads = [f"m{i}" for i in range(3_000)], 12
+    names, reads = [f"m{i}" for i in range(3_000)], 30
     writer = backend.another()
     backend.store.profiles.load([(name, b"0") for name in names], 0)
+    enough = threading.Event()
+    loads = [0]
 
     def load() -> None:
-        for number in range(1, loads + 1):
-            writer.profiles.load([(name, b"%d" % number) for name in names], number)
+        while not enough.is_set() or loads[0] < 3:
+            loads[0] += 1
+            writer.profiles.load([(name, b"%d" % loads[0]) for name in names], loads[0])
 
     thread = threading.Thread(target=load)
     thread.start()
-    seen = 0
-    while thread.is_alive():
-        packed, through = backend.store.profiles.read([names[0], names[1_500], names[-1]])
-        assert packed == [b"%d" % (-1 if through is None else through)] * 3
-        seen += 1
-    thread.join()
-    assert seen and backend.store.profiles.through() == loads
+    seen = set()
+    try:
+        for _ in range(reads):
+            packed, through = backend.store.profiles.read([names[0], names[1_500], names[-1]])
+            assert packed == [b"%d" % (-1 if through is None else through)] * 3
+            seen.add(through)
+        wait_for("a load is seen", lambda: backend.store.profiles.through() not in seen)
+    finally:
+        enough.set()
+        thread.join()
+    assert backend.store.profiles.through() == loads[0]
     writer.close()
 
 
