@@ -20,8 +20,7 @@ _COLUMNS = {
     "TERMINAL_ID": "an integer",
     "TX_AMOUNT": "a number",
 }
-_TRUTH = {"TX_FRAUD": "an integer", "TX_FRAUD_SCENARIO": "an integer"}
-_SCENARIOS = {1: "large_amount", 2: "compromised_terminal", 3: "compromised_customer"}
+_LABEL = {"TX_FRAUD": "an integer"}
 _MS = pl.Datetime("ms", "UTC")
 _ABSENT = {
     "merchant_category": pl.String,
@@ -61,7 +60,7 @@ def handbook_labels(path: Path, after: timedelta, limit: int | None = None) -> p
     A table of labels in the order in which they become known; the rest has none, hence is legitimate.
     Raises as `read_handbook` does.
     """
-    rows = _rows(path, _COLUMNS | _TRUTH, limit)
+    rows = _rows(path, _COLUMNS | _LABEL, limit)
     return rows.filter(pl.col("TX_FRAUD") != 0).select(
         _transaction_id(),
         _user_id(),
@@ -70,15 +69,6 @@ def handbook_labels(path: Path, after: timedelta, limit: int | None = None) -> p
         pl.lit(True).alias("is_fraud"),
         (_timestamp() + after).cast(_MS).alias("labelled_at"),
         pl.lit("simulator").alias("source"),
-    )
-
-
-def handbook_truth(path: Path, limit: int | None = None) -> pl.DataFrame:
-    """Return the truth, row by row as `read_handbook`: transaction_id, is_fraud, scenario (null: none)."""
-    return _rows(path, _COLUMNS | _TRUTH, limit).select(
-        _transaction_id(),
-        (pl.col("TX_FRAUD") != 0).alias("is_fraud"),
-        pl.col("TX_FRAUD_SCENARIO").replace_strict(_SCENARIOS, default=None, return_dtype=pl.String).alias("scenario"),
     )
 
 

@@ -90,6 +90,3 @@ def pack(newest: int, entries: Entries) -> bytes:
     (7, 1)
     """
     return int(newest).to_bytes(HEADER, "little", signed=True) + entries.tobytes()
-
-
-EMPTY = Histories(np.empty(0, ENTRY), np.zeros(1, np.int64), np.empty(0, np.int64))

@@ -59,13 +59,14 @@ def quarter_of(time_ms: int) -> int:
     return time_ms // QUARTER_MS
 
 
-def is_stale(time_ms: int, through: int | None) -> bool:
-    """Return whether a read at this time may miss changes that were effective by then.
+def are_stale(times_ms: npt.NDArray[np.int64], through: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return which reads at these times may have missed changes that were effective by then.
 
     Exact where `through`, the newest transaction quarter archived, is at least the quarter before the
     read's (design: the grace of two quarters).
 
-    >>> is_stale(900_000 * 10, 9), is_stale(900_000 * 10, 8), is_stale(0, None)
-    (False, True, True)
+    >>> are_stale(np.array([9_000_000, 9_000_000]), np.array([9, 8])).tolist()
+    [False, True]
     """
-    return through is None or through < quarter_of(time_ms) - 1
+    stale: npt.NDArray[np.bool_] = through < times_ms // QUARTER_MS - 1
+    return stale

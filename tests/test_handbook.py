@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from fraud.errors import ConfigError, DataError
-from fraud.handbook import handbook_labels, handbook_truth, read_handbook
+from fraud.handbook import handbook_labels, read_handbook
 from producer.tables import SCHEMAS
 
 RAW = {
@@ -49,13 +49,6 @@ def test_labels_say_what_is_fraud_seven_days_later(path: Path) -> None:
     assert labels.select("transaction_id", "user_id", "labelled_at").rows() == [
         ("tx3", "c596", datetime(2018, 4, 9, tzinfo=UTC))
     ]
-
-
-def test_the_truth_goes_row_by_row_with_the_transactions(path: Path) -> None:
-    truth = handbook_truth(path)
-    assert dict(truth.schema) == SCHEMAS["truth"]
-    assert truth["transaction_id"].to_list() == read_handbook(path)["transaction_id"].to_list()
-    assert truth.rows()[2] == ("tx3", True, "large_amount")
 
 
 def test_a_limit_counts_rows_that_can_be_messages(path: Path) -> None:

@@ -57,7 +57,9 @@ def _past(settings: "Settings", path: Path | None, until: str | None, *, merchan
     from fraud.errors import ConfigError
 
     if path is not None:
-        kind = "simulated" if (path / "transactions.parquet").is_file() else "handbook"
+        from producer.tables import has_tables
+
+        kind = "simulated" if has_tables(path) else "handbook"
         return read_past(origin_of(path, kind, until=until, merchants_only=merchants_only))[0]
     if until is not None or merchants_only:
         raise ConfigError("--until and --merchants-only go with --past; the recorded past has its own")

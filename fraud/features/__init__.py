@@ -16,7 +16,6 @@ from fraud.history import MAX_AGE_MS, MAX_ENTRIES, Entries, Events, Histories
 from fraud.profiles import Profiles
 
 MERCHANT_COLUMNS = slice(FEATURE_NAMES.index("merchant_txn_count_1d"), len(FEATURES))
-USER_COLUMNS = slice(0, MERCHANT_COLUMNS.start)
 
 # Raise the number when the arithmetic changes and the table doesn't.
 FEATURE_VERSION = (

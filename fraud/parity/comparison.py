@@ -8,7 +8,7 @@ import numpy.typing as npt
 from fraud.features import FEATURE_NAMES, INTEGER_FEATURES, MERCHANT_COLUMNS, Matrix
 from fraud.parity.columns import Numbers, Predictions, Rejections, place
 from fraud.parity.offline import Offline
-from fraud.profiles import QUARTER_MS
+from fraud.profiles import are_stale
 
 TOLERANCE = 1e-9  # of a float: |a - b| <= 1e-9 * max(1, |b|); whole numbers must be equal
 EXAMPLES = 20
@@ -81,7 +81,7 @@ def compare(offline: Offline, predictions: Predictions, rejections: Rejections) 
     for row in at[~accepted]:
         found.add(int(offline.sources[row]), ANSWER, "prediction", offline.reasons[row])
     at, predicted = at[accepted], predicted[accepted]
-    stale = predictions.through[predicted] < offline.times[at] // QUARTER_MS - 1
+    stale = are_stale(offline.times[at], predictions.through[predicted])
     for start in range(0, len(at), CHUNK):
         part = slice(start, start + CHUNK)
         _compare_features(
