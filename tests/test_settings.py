@@ -73,7 +73,7 @@ def test_env_example_tells_each_settings_meaning_and_default() -> None:
 
 
 def test_env_example_works_when_copied_to_env(tmp_path: Path) -> None:
-    """The Makefile includes it and passes it on, as it is and with every line uncommented."""
+    """Make includes it and passes it on, and a shell reads the same, as it is and with every line uncommented."""
     make = shutil.which("make")
     assert make is not None, "make is needed"
     makefile = tmp_path / "Makefile"
@@ -85,6 +85,16 @@ def test_env_example_works_when_copied_to_env(tmp_path: Path) -> None:
         done = subprocess.run([make, "-C", tmp_path], env=clean, capture_output=True, text=True, check=True)
         passed = dict(line.split("=", 1) for line in done.stdout.splitlines() if line.startswith(PREFIX))
         assert Settings.load({n: v for n, v in passed.items() if v}) == Settings.load({})
+        shell = subprocess.run(
+            ["sh", "-c", "set -a; . ./.env; set +a; env"],
+            cwd=tmp_path,
+            env=clean,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        sourced = dict(line.split("=", 1) for line in shell.stdout.splitlines() if line.startswith(PREFIX))
+        assert sourced == passed
     assert set(passed) >= {f"{PREFIX}{field.upper()}" for field in Settings.model_fields}
 
 
