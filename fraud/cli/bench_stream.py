@@ -29,6 +29,8 @@ def stream(
     Starts a broker and score jobs of its own on free ports, in FRAUD_HOME/bench, and stops them. Broker, load
     generator and job share the machine; processor time and memory are the job's whole process tree.
     """
+    import confluent_kafka  # noqa: F401 - before minutes of work, not after
+
     from fraud.bench.rig import prepared
     from fraud.bench.stream import Plan, run
     from fraud.stack.signals import interruptible
