@@ -18,6 +18,7 @@ from typing import Any
 from fraud import bus
 from fraud.errors import ServiceError
 from fraud.settings import Settings
+from spark_jobs.stop import held_back
 
 
 @dataclass(frozen=True)
@@ -157,11 +158,17 @@ class Session:
         conf = SparkConf(loadDefaults=False).setAll(list(options(settings, spark_jars(settings)).items()))
         _environment(java(settings).path)
         interrupted = signal.getsignal(signal.SIGINT)
+        self._gateway: Any = None
         try:
-            self._gateway = launch_gateway(conf=conf, popen_kwargs={"start_new_session": True})  # type: ignore[no-untyped-call]
+            with held_back():  # a launch that is interrupted would leave a JVM that nobody knows
+                self._gateway = launch_gateway(conf=conf, popen_kwargs={"start_new_session": True})  # type: ignore[no-untyped-call]
             context = SparkContext(conf=conf, gateway=self._gateway)
-        except PySparkException as exc:
-            raise ServiceError(f"Spark doesn't start: {exc}") from exc
+        except BaseException as exc:
+            if self._gateway is not None:
+                self._gateway.proc.kill()
+            if isinstance(exc, PySparkException):
+                raise ServiceError(f"Spark doesn't start: {exc}") from exc
+            raise
         finally:
             # SparkContext takes SIGINT for itself; ending in order is the job's.
             signal.signal(signal.SIGINT, interrupted)

@@ -10,6 +10,20 @@ from fraud.errors import FraudError
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Let SIGTERM and SIGINT wait until the block has ended, and then have their effect."""
+    told: list[int] = []
+    before = {number: signal.signal(number, lambda number, _frame: told.append(number)) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if told:
+        signal.raise_signal(told[0])
+
+
 class Stop:
     """A request to end, with the error that caused it, if one did; the first one counts.
 

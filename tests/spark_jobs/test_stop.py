@@ -7,7 +7,7 @@ import time
 import pytest
 
 from fraud.errors import GapError, StateError
-from spark_jobs.stop import SIGNALS, Stop
+from spark_jobs.stop import SIGNALS, Stop, held_back
 
 
 def test_the_first_reason_counts() -> None:
@@ -44,3 +44,16 @@ def test_a_running_query_is_ended_in_order(number: signal.Signals) -> None:
         time.sleep(0.01)
     assert stop.event.is_set()
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_waits_for_what_must_not_be_left_half_done(number: int) -> None:
+    steps: list[str] = []
+    stop = Stop()
+    with stop.on_signals():
+        with held_back():
+            signal.raise_signal(number)
+            steps.append("held")
+        steps.append("never")
+    assert steps == ["held"]
+    assert stop.event.is_set()
