@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kafka.errors import MessageSizeTooLargeError
 from kafka.partitioner import DefaultPartitioner
 
-from fraud import bus
+from fraud import bus, kafka_clients
 from fraud.bus import partition_of
 from fraud.errors import FraudError, ServiceError, StateError
 from fraud.settings import Settings
@@ -85,11 +85,11 @@ def silent_port() -> Iterator[int]:
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{free}", "nonsense", "127.0.0.1:port", "[::1]:{free}"])
 def test_a_broker_that_is_away_is_named_with_its_setting(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus, "REACH_SECONDS", 0.0)
+    monkeypatch.setattr(kafka_clients, "REACH_SECONDS", 0.0)
     bootstrap = address.format(free=free_ports(1)[0])
     for ask in (bus.producer, bus.consumer):
         with pytest.raises(ServiceError, match="FRAUD_KAFKA_BOOTSTRAP") as caught:
-            monkeypatch.setattr(bus._reach, "__defaults__", (0.0,))
+            monkeypatch.setattr(kafka_clients._reach, "__defaults__", (0.0,))
             ask(bootstrap)
         assert bootstrap in str(caught.value)
     assert not bus.is_ready(bootstrap)

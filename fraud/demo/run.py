@@ -7,11 +7,8 @@ some mistakes between them [replay]. Meanwhile version 2, which knows the labels
 is trained and promoted, and the stream swaps to it.
 """
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,26 +17,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fraud import backfill, registry
+from fraud import backfill
 from fraud.bench.processes import PeakMemory, machine
 from fraud.demo import outcome
+from fraud.demo.models import OWNER, Second, promote, train, wait_for_model
 from fraud.demo.ticker import Ticker
-from fraud.errors import ServiceError, StateError
 from fraud.parity.topics import wait_for_answers
 from fraud.settings import Settings
-from fraud.stack import processes
 from fraud.stack.supervisor import Stack, running
 from fraud.store import open_store
 
 if TYPE_CHECKING:
     from producer.simulate import Simulation
 
-OWNER = "demo"
 ANSWER_SECONDS = 90.0
-MODEL_SECONDS = 120.0
 POLL_SECONDS = 0.2
 OPENING = 200  # transactions sent before the steady rate
-NICER = 10  # training yields to the stream
 
 Say = Callable[[str], None]
 
@@ -154,56 +147,6 @@ def fill_store(settings: Settings, simulation: "Simulation", when: Times, say: S
     say(f"loaded {loaded.rows:,} transactions into {loaded.users:,} histories, {loaded.merchants:,} merchant profiles")
 
 
-def train(settings: Settings, directory: Path, as_of: datetime, say: Say, *, beside_stream: bool = False) -> str:
-    """Train and register a version in a process of its own [train]; return its number."""
-    say(f"training on what was known at {as_of:%Y-%m-%d}")
-    command = [sys.executable, "-m", "fraud.cli", "train", "--from", str(directory), "--as-of", as_of.isoformat()]
-    if beside_stream:
-        command = ["nice", "-n", str(NICER), *command, "--threads", "1"]
-    log = settings.logs / "train.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as errors:
-        done = subprocess.run(  # noqa: S603
-            [*command, "--json"],
-            # The mark lets the stack end it, however the demo ends.
-            env={**os.environ, **settings.environment(), processes.VARIABLE: _mark(settings)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            check=False,
-        )
-    if done.returncode != 0:
-        last = log.read_text(errors="replace").strip().splitlines()[-1:]
-        raise ServiceError(f"training failed ({done.returncode}): {''.join(last)} (see {log})")
-    result = json.loads(done.stdout.splitlines()[-1])
-    say(f"version {result['version']} is registered, average precision {_judged(result)} on the newest known weeks")
-    return str(result["version"])
-
-
-def promote(settings: Settings, version: str, why: str, say: Say) -> int:
-    """Move a version to Production [promote]; return when that was done, ms."""
-    registry.promote(settings, version, why, who=OWNER, at=datetime.now(UTC))
-    at = _now_ms()
-    say(f"version {version} is in Production")
-    return at
-
-
-def wait_for_model(settings: Settings, version: str) -> None:
-    """Return when the watcher has put the version into the online store."""
-    deadline = time.monotonic() + MODEL_SECONDS
-    store = open_store(settings)
-    try:
-        while True:
-            pointer = store.serving.pointer()
-            if pointer is not None and pointer.model_version == version:
-                return
-            if time.monotonic() > deadline:
-                raise StateError(f"the score job didn't take version {version}; see {settings.logs / 'score.log'}")
-            time.sleep(POLL_SECONDS)
-    finally:
-        store.close()
-
-
 def stream(
     settings: Settings,
     plan: Plan,
@@ -225,7 +168,7 @@ def stream(
     opening, kept_back = min(len(rows) // 4, OPENING), min(len(rows) // 2, round(plan.rate * plan.last_s))
     say(f"streaming {rows.height:,} transactions at {plan.rate:,.0f}/s, {plan.bad:.1%} mistakes among them")
     stop = threading.Event()
-    second = _Second(settings, directory, when.begin, plan.second_after_s, promoted, say, stop)
+    second = Second(settings, directory, when.begin, plan.second_after_s, promoted, say, stop)
     ticker = Ticker(settings.kafka_bootstrap, say)
     sent = []
     try:
@@ -252,55 +195,6 @@ def read_answers(settings: Settings, say: Say) -> outcome.Outcome:
         if not found.missing() or time.monotonic() > deadline:
             return found
         time.sleep(POLL_SECONDS)
-
-
-class _Second:
-    """Trains and promotes version 2 in a thread, some seconds into the stream."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        directory: Path,
-        as_of: datetime,
-        after: float,
-        promoted: dict[str, int],
-        say: Say,
-        stop: threading.Event,
-    ) -> None:
-        self._settings, self._directory, self._as_of, self._after = settings, directory, as_of, after
-        self._promoted, self._say, self._stop = promoted, say, stop
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="second model", daemon=True)
-
-    def start(self) -> None:
-        """Begin to wait for its time."""
-        self._thread.start()
-
-    def finish(self) -> None:
-        """Return when it is promoted; raises what went wrong."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
-        if self._stop.wait(self._after):
-            return
-        try:
-            version = train(self._settings, self._directory, self._as_of, self._say, beside_stream=True)
-            if not self._stop.is_set():
-                self._promoted[version] = promote(self._settings, version, "it knows ten more days", self._say)
-        except BaseException as exc:  # noqa: BLE001 - raised by `finish`, in the main thread
-            self._error = exc
-            self._stop.set()
-
-
-def _judged(result: dict[str, Any]) -> str:
-    value = result.get("metrics", {}).get("average_precision")
-    return "?" if value is None else f"{float(value):.3f}"
-
-
-def _mark(settings: Settings) -> str:
-    return str(processes.Mark(OWNER, settings.home.absolute()))
 
 
 def _ms(moment: datetime) -> int:
