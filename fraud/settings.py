@@ -24,7 +24,7 @@ _URL = re.compile(r"([^/?#]*//)(?:[^/?#]*@)?([^/?#@]*(?:/[^?#@]*)?)(?:[?#][^@]*)
 class Settings(BaseSettings):
     """What differs between a laptop, Compose and a cluster: addresses, limits, trade-offs."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", allow_inf_nan=False)
 
     home: Path = Field(Path(".run"), description="Where data/, logs/, cache/ and demo/ live.")
 
@@ -48,14 +48,14 @@ class Settings(BaseSettings):
     store_url: str = Field(
         "lmdb:", description="The online store: `lmdb:` (under home), `lmdb:/path` or `redis://host:port/db`."
     )
-    store_map_mb: int = Field(4096, ge=16, description="LMDB's map size per environment; warns at 80 %.")
+    store_map_mb: int = Field(4096, ge=16, le=1 << 24, description="LMDB's map size per environment; warns at 80 %.")
     store_durability: Literal["process", "disk"] = Field(
         "process",
         description="`process` survives a kill -9; `disk` survives a power cut too, and waits for the disk.",
     )
 
     spark_master: str = Field("local[2,4]", description="Spark's master; two cores, four tries a task.")
-    spark_ui_port: int = Field(4040, ge=0, description="The Spark UI of the score job.")
+    spark_ui_port: int = Field(4040, ge=0, le=65535, description="The Spark UI of the score job.")
     spark_driver_memory: str = Field("1g", description="The JVM's heap.")
     score_profile: Literal["latency", "throughput"] = Field(
         "latency", description="Micro-batches: small and soon, or large and cheap."

@@ -252,8 +252,11 @@ def choose(only: Sequence[str], without: Sequence[str]) -> tuple[Scenario, ...]:
     for text in only or [s.name for s in SCENARIOS]:
         name, _, day = text.partition("@")
         try:
-            chosen.append(scenario(name, float(day) if day else 0.0))
+            begins = float(day) if "@" in text else 0.0
         except ValueError as exc:
             raise ConfigError(f"{text!r}: the day after @ is a number, e.g. {name}@30") from exc
+        if not begins >= 0:
+            raise ConfigError(f"{text!r}: the day after @ is 0 or later")
+        chosen.append(scenario(name, begins))
     left_out = {scenario(name).name for name in without}
     return tuple(s for s in chosen if s.name not in left_out)

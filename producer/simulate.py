@@ -42,6 +42,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.start.tzinfo is None:
             raise ConfigError(f"the start {self.start} has no zone; give UTC")
+        if self.start.year < 2000 or self.start.year + self.days / 365 >= 2100:
+            raise ConfigError(f"{self.days} days from {self.start:%Y-%m-%d} on leave the years 2000 to 2099")
         for name, least in (("days", 1), ("users", 1), ("merchants", len(CATEGORIES))):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; the simulator needs at least {least}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from fraud.errors import ConfigError, DataError
+from producer.values import check
 
 if TYPE_CHECKING:
     from producer.simulate import Simulation
@@ -56,7 +57,8 @@ def read_table(directory: Path, name: str) -> pl.DataFrame:
 
     Raises:
         ConfigError: there is no such directory or file; the message says what makes one.
-        DataError: the file isn't Parquet, or columns are missing or of another type; the message names them.
+        DataError: the file isn't Parquet, columns are missing or of another type, or a value breaks its rule;
+            the message names it.
     """
     path = directory / f"{name}.parquet"
     if not path.is_file():
@@ -82,7 +84,7 @@ def conform(table: pl.DataFrame, name: str, path: Path) -> pl.DataFrame:
     ]
     if wrong:
         raise DataError(f"{path}: {'; '.join(wrong)}")
-    return table.select(pl.col(column).cast(kind) for column, kind in schema.items())
+    return check(table.select(pl.col(column).cast(kind) for column, kind in schema.items()), path)
 
 
 def has_tables(directory: Path) -> bool:

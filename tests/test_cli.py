@@ -289,3 +289,50 @@ def test_a_result_goes_to_stdout_and_words_to_stderr(capsys: pytest.CaptureFixtu
     out, err = capsys.readouterr()
     assert out == '{"path":"a/b","n":1}\n'
     assert err == "done\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["simulate", "--labels-after", "-7d"],
+        ["simulate", "--labels-after", "9999999d"],
+        ["simulate", "--start", "9999-12-31"],
+        ["simulate", "--start", "0001-06-01"],
+        ["simulate", "--seed", "-1"],
+        ["simulate", "--days", "99999999"],
+        ["simulate", "--scenario", "stolen_card@-3"],
+        ["simulate", "--scenario", "stolen_card@"],
+        ["train", "--from", "nowhere", "--maturity", "-5d"],
+        ["train", "--from", "nowhere", "--min-frauds", "0"],
+        ["backfill", "nowhere", "--until", "1990-01-01"],
+        ["bench", "stream", "--rate", "0"],
+    ],
+)
+def test_a_value_that_makes_no_sense_is_a_usage_error(arguments: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fraud.cli", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "FRAUD_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_home_that_is_a_file_is_said_without_a_traceback(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "fraud.cli", "status"],
+        env={**os.environ, "FRAUD_HOME": str(home), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    assert str(home) in done.stderr

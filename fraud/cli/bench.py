@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fraud.cli.console import emit, say
+from fraud.cli.console import SEEDS, emit, say
 from fraud.cli.main import app
 
 bench_app = typer.Typer(help="Measure: the model's quality, the stream's speed.", no_args_is_help=True)
@@ -22,7 +22,7 @@ def handbook(
     trees: Annotated[int, typer.Option(help="How many trees.")] = 100,
     depth: Annotated[int, typer.Option(help="How deep they are.")] = 3,
     eta: Annotated[float, typer.Option(help="How much each tree corrects.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same figures.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same figures.", min=0, max=SEEDS)] = 0,
     threads: Annotated[int, typer.Option(help="Threads; 0: all cores.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")] = False,
 ) -> None:

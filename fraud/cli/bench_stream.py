@@ -6,6 +6,7 @@ import typer
 
 from fraud.cli.bench import bench_app
 from fraud.cli.console import emit, say, settings, stderr
+from fraud.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,6 +36,8 @@ def stream(
     from fraud.bench.stream import Plan, run
     from fraud.stack.signals import interruptible
 
+    if any(each < 1 for each in rate or ()):
+        raise ConfigError(f"--rate {min(rate or ())} holds nothing; give at least 1 a second")
     plan = Plan(events=events, rates=tuple(rate or (1_000, 5_000)), seconds=seconds, runs=runs)
     with interruptible(), prepared(settings(), plan.messages, users, say) as rig:
         result = run(plan, rig, say)

@@ -6,6 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+SEEDS = 2**31 - 1  # the largest seed that every generator takes
+
 if TYPE_CHECKING:
     from rich.console import Console
 

@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from fraud.cli.console import emit, say, settings
+from fraud.cli.console import SEEDS, emit, say, settings
 from fraud.cli.main import app
 from fraud.errors import ConfigError
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")]
+LONGEST = timedelta(days=3_650)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -21,9 +22,12 @@ def duration(text: str) -> timedelta:
     datetime.timedelta(days=7)
     """
     try:
-        return timedelta(**{_UNITS[text[-1:]]: float(text[:-1])})
+        read = timedelta(**{_UNITS[text[-1:]]: float(text[:-1])})
     except (KeyError, ValueError, OverflowError) as exc:
         raise ConfigError(f"{text!r} is not a duration; write for example 7d, 12h, 90m or 30s") from exc
+    if not timedelta(0) <= read <= LONGEST:
+        raise ConfigError(f"{text!r} is no duration between 0 and {LONGEST.days}d")
+    return read
 
 
 def moment(text: str) -> datetime:
@@ -36,13 +40,15 @@ def moment(text: str) -> datetime:
         read = datetime.fromisoformat(text)
     except ValueError as exc:
         raise ConfigError(f"{text!r} is not a time; write for example 2026-01-31 or 2026-01-31T10:00Z") from exc
+    if not 2000 <= read.year <= 2099:  # as messages have it, and room for a zone
+        raise ConfigError(f"{text!r} lies outside of the years 2000 to 2099")
     return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
 
 
 @app.command()
 def simulate(
-    days: Annotated[int, typer.Option(help="How many days to simulate.")] = 30,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same tables.")] = 1,
+    days: Annotated[int, typer.Option(help="How many days to simulate.", min=1, max=3_650)] = 30,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same tables.", min=0, max=SEEDS)] = 1,
     out: Annotated[Path, typer.Option(help="The directory for the three tables.")] = Path("simulated"),
     users: Annotated[int, typer.Option(help="How many users.")] = 5_000,
     merchants: Annotated[int, typer.Option(help="How many merchants.")] = 1_000,

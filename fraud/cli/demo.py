@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fraud.cli.console import emit, say, settings, stderr
+from fraud.cli.console import SEEDS, emit, say, settings, stderr
 from fraud.cli.main import app
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def demo(
     rate: Annotated[float, typer.Option(help="Transactions a second.", min=1)] = 1_000.0,
     seconds: Annotated[float, typer.Option(help="How long to stream, about.", min=5)] = 110.0,
     users: Annotated[int, typer.Option(help="How many users are simulated.", min=100)] = 14_000,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same population.")] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same population.", min=0, max=SEEDS)] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON line on stdout.")] = False,
 ) -> None:
     """Run the whole platform once: simulate, train, promote, stream, swap the model, and report.

@@ -39,6 +39,9 @@ def main() -> None:
             raise
         say(f"error: {told}")
         sys.exit(2)
+    except OSError as exc:
+        say(f"error: {exc}; is there room, may this user write there, and is FRAUD_HOME a folder?")
+        sys.exit(1)
     except KeyboardInterrupt:
         say("interrupted")
         sys.exit(130)

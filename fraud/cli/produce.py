@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fraud.cli.console import emit, quiet_kafka, say, settings, stderr
+from fraud.cli.console import SEEDS, emit, quiet_kafka, say, settings, stderr
 from fraud.cli.data import Json, duration, moment
 from fraud.cli.main import app
 from fraud.errors import ConfigError
@@ -78,7 +78,9 @@ def produce(
     rate: Annotated[float, typer.Option(help="Messages a second, evenly.")] = 10.0,
     seconds: Annotated[float | None, typer.Option(help="End after so many seconds.")] = None,
     count: Annotated[int | None, typer.Option(help="End after so many transactions.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed and numbers give the users of `simulate`.")] = 1,
+    seed: Annotated[
+        int, typer.Option(help="The same seed and numbers give the users of `simulate`.", min=0, max=SEEDS)
+    ] = 1,
     users: Annotated[int, typer.Option(help="How many users.")] = 5_000,
     merchants: Annotated[int, typer.Option(help="How many merchants.")] = 1_000,
     bad: BadShare = 0.0,
@@ -121,7 +123,7 @@ def replay(
         float | None, typer.Option(help="As far apart as they happened, so many times faster; 3600: an hour a second.")
     ] = None,
     bad: BadShare = 0.0,
-    seed: Annotated[int, typer.Option(help="Draws the bad messages.")] = 1,
+    seed: Annotated[int, typer.Option(help="Draws the bad messages.", min=0, max=SEEDS)] = 1,
     labels: Annotated[bool, typer.Option(help="Send the rows' labels too, after them.")] = False,
     labels_after: Annotated[
         str | None,

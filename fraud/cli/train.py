@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fraud.cli.console import emit, say
+from fraud.cli.console import SEEDS, emit, say
 from fraud.cli.main import app
 
 if TYPE_CHECKING:
@@ -22,14 +22,16 @@ def train(
         typer.Option(help="Train on what was known at this moment, UTC; default: the newest transaction's."),
     ] = None,
     maturity: Annotated[str, typer.Option(help="Leave out transactions younger than this at that moment.")] = "7d",
-    seed: Annotated[int, typer.Option(help="The same tables and seed give the same model, byte for byte.")] = 0,
-    trees: Annotated[int, typer.Option(help="How many trees.")] = 300,
-    depth: Annotated[int, typer.Option(help="How deep they are.")] = 4,
+    seed: Annotated[
+        int, typer.Option(help="The same tables and seed give the same model, byte for byte.", min=0, max=SEEDS)
+    ] = 0,
+    trees: Annotated[int, typer.Option(help="How many trees.", min=1)] = 300,
+    depth: Annotated[int, typer.Option(help="How deep they are.", min=1, max=16)] = 4,
     eta: Annotated[float, typer.Option(help="How much each tree corrects.")] = 0.1,
     min_frauds: Annotated[
-        int, typer.Option(help="Frauds that each of the four parts (fit, calibrate, threshold, judge) needs.")
+        int, typer.Option(help="Frauds that each of the four parts (fit, calibrate, threshold, judge) needs.", min=1)
     ] = 30,
-    threads: Annotated[int, typer.Option(help="Threads; 0: all cores.")] = 0,
+    threads: Annotated[int, typer.Option(help="Threads; 0: all cores.", min=0, max=1024)] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the bundle's three files into this directory.")] = None,
     register: Annotated[
         bool, typer.Option("--register/--no-register", help="Register the model in MLflow as a new version.")
