@@ -45,12 +45,25 @@ def test_a_trees_processor_time_includes_its_children() -> None:
 
 
 def test_peak_memory_sees_what_was_given_back() -> None:
-    peak = PeakMemory(lambda: [os.getpid()], every=0.05)
-    before = servers.wait_for("a first sample", lambda: peak.peak_mb, 10)
-    block = np.ones(30_000_000)  # 229 MiB
-    servers.wait_for("the block is seen", lambda: peak.peak_mb > before + 200, 10)
-    del block
-    assert peak.close() > before + 200
+    """A process of its own takes 229 MiB when told to, and gives them back."""
+    code = "input(); block = bytearray(b'x') * 240_000_000; input(); del block; input()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    peak = PeakMemory(lambda: [process.pid], every=0.05)
+    try:
+        before = servers.wait_for("a first sample", lambda: peak.peak_mb, 20)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        servers.wait_for("the block is seen", lambda: peak.peak_mb > before + 200, 20)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        given_back = 150 * (1 << 20)
+        servers.wait_for("it is given back", lambda: usage(tree([process.pid])).pss_bytes < given_back, 20)
+        assert peak.close() > before + 200
+    finally:
+        peak.close()
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.server
