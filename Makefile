@@ -13,7 +13,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 UV = $(shell command -v uv || echo $(CURDIR)/.uv/bin/uv)
-# Two test files at once: a third of a server test is waiting.
+# Two test files at once: server tests often wait for a JVM or a broker.
 TWO := -n 2 --dist loadfile
 STAMP := $(VENV)/.installed
 
