@@ -17,7 +17,7 @@ from fraud.errors import ConfigError
 
 PREFIX = "FRAUD_"
 # Settings whose value may hold a user's name and password.
-ADDRESSES = ("kafka_bootstrap", "s3_endpoint", "mlflow_uri", "store_url")
+ADDRESSES = ("kafka_bootstrap", "s3_endpoint", "mlflow_uri", "airflow_uri", "store_url")
 _URL = re.compile(r"([^/?#]*//)(?:[^/?#]*@)?([^/?#@]*(?:/[^?#@]*)?)(?:[?#][^@]*)?")
 
 
@@ -42,8 +42,23 @@ class Settings(BaseSettings):
     s3_access_key: SecretStr | None = Field(None, description="Empty: the embedded server's own key.")
     s3_secret_key: SecretStr | None = Field(None, description="Empty: the embedded server's own secret.")
 
+    lake_uri: str = Field("s3://lake", description="Where the lake's Delta tables are: s3://bucket or a folder.")
+    archive_seconds: float = Field(5.0, ge=0, description="How often the archive job writes a batch.")
+    archive_max_offsets: int = Field(100_000, ge=1, description="The most that one of its batches takes.")
+    label_parking_days: float = Field(
+        7.0, gt=0, description="How long a label waits for its transaction before it is rejected."
+    )
+    cut_days: float = Field(90.0, gt=0, description="How long a training set can be rebuilt; then its files may go.")
+
     mlflow_uri: str = Field("http://127.0.0.1:5000", description="The MLflow tracking and registry server.")
     watch_seconds: float = Field(1.0, gt=0, description="How often the watcher looks at the registry.")
+
+    max_champion_age_days: float = Field(
+        30.0, gt=0, description="A champion older than this gives way to a challenger that is as good."
+    )
+    min_judged_frauds: int = Field(100, ge=1, description="Fewer frauds than this decide nothing.")
+
+    airflow_uri: str = Field("http://127.0.0.1:8080", description="Airflow's address; `up` starts it on its port.")
 
     store_url: str = Field(
         "lmdb:", description="The online store: `lmdb:` (under home), `lmdb:/path` or `redis://host:port/db`."
@@ -56,6 +71,7 @@ class Settings(BaseSettings):
 
     spark_master: str = Field("local[2,4]", description="Spark's master; two cores, four tries a task.")
     spark_ui_port: int = Field(4040, ge=0, le=65535, description="The Spark UI of the score job.")
+    archive_ui_port: int = Field(4041, ge=0, le=65535, description="The Spark UI of the archive job.")
     spark_driver_memory: str = Field("1g", description="The JVM's heap.")
     score_profile: Literal["latency", "throughput"] = Field(
         "latency", description="Micro-batches: small and soon, or large and cheap."

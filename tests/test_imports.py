@@ -51,6 +51,9 @@ LAYERS = {
     "fraud.evaluation": CORE,
     "fraud.decision": CORE,
     "fraud.scoring": CORE,
+    "fraud.gate": CORE,
+    "fraud.archive": CORE,
+    "fraud.lake.tables": CORE,  # the tables' columns; what reads and writes them is an edge
     "fraud.store.base": CORE,  # the protocol and its records; what implements it is an edge
     # Where the core meets files, servers and other processes.
     "fraud.settings": EDGE,
@@ -65,6 +68,9 @@ LAYERS = {
     "fraud.stack": EDGE,
     "fraud.backfill": EDGE,
     "fraud.parity": EDGE,
+    "fraud.lake": EDGE,
+    "fraud.dataset": EDGE,
+    "fraud.rebuild": EDGE,
     # What people and machines start.
     "producer": PRODUCER,
     "spark_jobs": JOBS,
@@ -84,6 +90,9 @@ ONLY_IN = {
     "mlflow": ("fraud.registry", "fraud.watcher"),
     "faker": ("producer",),
     "typer": ("fraud.cli",),
+    "deltalake": ("fraud.lake",),
+    "imblearn": ("fraud.training",),
+    "airflow": ("dags",),
 }
 
 # Who reads or writes the process's environment beside the command line's one place, and why.

@@ -54,12 +54,18 @@ for _module in (
     "produce",
     "consume",
     "backfill",
+    "rebuild",
     "score",
+    "archive",
+    "dataset",
     "train",
+    "judge",
     "models",
+    "maintain",
     "parity",
     "bench",
     "bench_stream",
+    "bench_train",
     "demo",
 ):
     import_module(f"fraud.cli.{_module}")

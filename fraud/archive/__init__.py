@@ -1,0 +1,1 @@
+"""From archived topics to profile changes: pure, so that the archive job only reads, writes and waits."""

@@ -1,0 +1,1 @@
+"""`bench train`: how long retraining takes, and where the time goes."""

@@ -1,0 +1,1 @@
+"""`dataset`: the training set as it was known at a moment."""

@@ -1,0 +1,1 @@
+"""`judge`: a challenger against the champion on the same rows."""

@@ -1,0 +1,1 @@
+"""`maintain`: compaction and retention of lake, runs and histories."""

@@ -1,0 +1,1 @@
+"""`rebuild`: the online store from the lake."""

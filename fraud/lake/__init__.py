@@ -1,0 +1,1 @@
+"""The lake: what the topics said, kept for good in Delta tables on S3."""
