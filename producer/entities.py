@@ -3,6 +3,7 @@
 Ids and places come from Faker (seeded by instance); everything else from the generator that is passed in.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,8 @@ Ints = npt.NDArray[np.int64]
 
 FAVOURITES = 3
 RHYTHMS = 4
+MERCHANT_ID = "m%######"
+HANDS_DAYS = 900.0  # how long a merchant keeps its id, on average: owners and acquirers change
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,15 @@ class Cities:
 
 @dataclass(frozen=True)
 class Merchants:
-    """Merchants sorted by (category, country), so that a bucket of both is a slice."""
+    """Merchants sorted by (category, country), so that a bucket of both is a slice.
+
+    Shops change hands: from `replaced_day` on merchant i's customers find its heir in the same place, under the
+    id `heirs[i]`, which nobody has seen before.
+    """
 
     ids: npt.NDArray[np.object_]
+    heirs: npt.NDArray[np.object_]
+    replaced_day: Floats
     category: Ints
     country: Ints
     first: Ints  # (categories, countries + 1): start of the bucket; the last column is the whole category
@@ -80,12 +89,14 @@ class Users:
         return len(self.ids)
 
 
-def _unique(faker: Any, pattern: str, count: int) -> npt.NDArray[np.object_]:
-    seen: dict[str, None] = {}
-    while len(seen) < count:
+def unique_ids(faker: Any, pattern: str, count: int, taken: Iterable[str] = ()) -> npt.NDArray[np.object_]:
+    """Draw `count` ids of a pattern, each another one and none of those `taken`."""
+    seen: dict[str, None] = dict.fromkeys(taken)
+    before = len(seen)
+    while len(seen) < before + count:
         seen[faker.numerify(pattern)] = None
     ids = np.empty(count, dtype=np.object_)
-    ids[:] = list(seen)
+    ids[:] = list(seen)[before:]
     return ids
 
 
@@ -125,7 +136,11 @@ def make_merchants(rng: np.random.Generator, faker: Any, count: int) -> Merchant
         first[c, -1], size[c, -1] = start, stop - start
         edges = start + np.searchsorted(country[start:stop], np.arange(len(COUNTRIES) + 1))
         first[c, :-1], size[c, :-1] = edges[:-1], np.diff(edges)
-    return Merchants(_unique(faker, "m%######", count), category, country, first, size)
+    ids = unique_ids(faker, MERCHANT_ID, count)
+    # A generator and a Faker of their own: heirs came later than everybody else, whose draws must not move.
+    own = np.random.default_rng([int(ids[0][1:]), *b"heirs"])
+    heirs = unique_ids(make_faker(own), MERCHANT_ID, count, ids)
+    return Merchants(ids, heirs, own.exponential(HANDS_DAYS, count), category, country, first, size)
 
 
 def make_users(
@@ -141,7 +156,7 @@ def make_users(
         for k in range(FAVOURITES):
             favourites[:, c, k] = merchants.pick(rng, np.full(count, c), country)
     return Users(
-        ids=_unique(faker, "u%#######", count),
+        ids=unique_ids(faker, "u%#######", count),
         country=country,
         city=city,
         lat=cities.lat[city] + rng.normal(0, 0.05, count),

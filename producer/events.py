@@ -58,6 +58,17 @@ class World:
     days: int
 
 
+@dataclass(frozen=True)
+class Call:
+    """What a scenario draws from: the world, the honest events, its first day, how many frauds to make."""
+
+    rng: np.random.Generator
+    world: World
+    honest: Events
+    start_day: float
+    wanted: int
+
+
 def amounts(rng: np.random.Generator, users: Users, user: Ints, category: Ints) -> Floats:
     """Draw what the user would usually pay in a category, in the account's currency."""
     euros = CATEGORY_MEDIAN[category] * users.level[user] * rng.lognormal(0, CATEGORY_SIGMA[category])

@@ -23,24 +23,14 @@ from producer.catalogue import (
     category_indices,
     shares,
 )
-from producer.events import Events, World, amounts, card_present, own_device
+from producer.events import Call, Events, amounts, card_present, own_device
 from producer.rhythm import DAY_MS, HOUR_MS
+from producer.shops import fake_shops
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 MINUTE_MS = 60_000
 HONEST_LOOK = 0.15  # share of remote fraud from the victim's own device (malware, a thief at home)
-
-
-@dataclass(frozen=True)
-class Call:
-    """What a scenario draws from: the world, the honest events, its first day, how many frauds to make."""
-
-    rng: np.random.Generator
-    world: World
-    honest: Events
-    start_day: float
-    wanted: int
 
 
 @dataclass(frozen=True)
@@ -221,6 +211,7 @@ SCENARIOS = (
     Scenario("card_testing", 0.0018, card_testing),
     Scenario("account_takeover", 0.0018, account_takeover),
     Scenario("merchant_compromise", 0.0022, merchant_compromise),
+    Scenario("fake_shops", 0.0014, fake_shops),
 )
 
 

@@ -8,21 +8,25 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from fraud.errors import ConfigError
 from producer.catalogue import CATEGORIES, CHANNELS, COUNTRIES
-from producer.entities import make_cities, make_faker, make_merchants, make_users
-from producer.events import Events, World, concat
+from producer.entities import MERCHANT_ID, make_cities, make_faker, make_merchants, make_users, unique_ids
+from producer.events import Call, Events, World, concat
 from producer.honest import make_honest
 from producer.labels import make_labels
 from producer.rhythm import DAY_MS, HOUR_MS, make_trips
-from producer.scenarios import SCENARIOS, Call, Scenario
+from producer.scenarios import SCENARIOS, Scenario
+from producer.shops import trade
 
 LATE = 0.012  # share of events that reach us seconds to hours after they happened
 UNKNOWN_CATEGORY = 0.02
 UNKNOWN_COUNTRY = 0.01
 _MASK = (1 << 48) - 1
+
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -109,10 +113,27 @@ def _arrival_order(rng: np.random.Generator, events: Events) -> np.ndarray:
     return np.lexsort((events.time, events.time + delay.astype(np.int64)))
 
 
+def _merchants(config: Config, world: World, events: Events) -> tuple[npt.NDArray[np.object_], Ints, Ints]:
+    """Return every id that a merchant can have, and per event the id's index and the category.
+
+    A merchant that has changed hands goes by its heir's id; after the merchants come the fake shops.
+    """
+    known = world.merchants
+    count = len(known.ids)
+    shop = np.maximum(events.merchant - count, -1)
+    real = np.where(shop < 0, events.merchant, 0)
+    inherited = (events.time - world.start) / DAY_MS >= known.replaced_day[real]
+    index = np.where(shop < 0, real + count * inherited, events.merchant + count)
+    ids = [known.ids, known.heirs]
+    shops = int(shop.max(initial=-1)) + 1
+    ids.append(unique_ids(make_faker(_rng(config, "shops")), MERCHANT_ID, shops, np.concatenate(ids)))
+    return np.concatenate(ids), index, np.where(shop < 0, known.category[real], trade(np.maximum(shop, 0)))
+
+
 def _table(rng: np.random.Generator, config: Config, world: World, events: Events) -> pl.DataFrame:
     """Turn columns of numbers into the message's fields."""
     count = len(events)
-    category = world.merchants.category[events.merchant]
+    merchants, merchant, category = _merchants(config, world, events)
     category = np.where(rng.random(count) < UNKNOWN_CATEGORY, -1, category)
     country = np.where(rng.random(count) < UNKNOWN_COUNTRY, -1, events.country)
     # An odd factor permutes 48-bit numbers: devices look opaque and never collide.
@@ -121,7 +142,7 @@ def _table(rng: np.random.Generator, config: Config, world: World, events: Event
     digits = max(9, len(str(count)))
     lookup: dict[str, tuple[Iterable[str], np.ndarray]] = {
         "user_id": (world.users.ids, events.user),
-        "merchant_id": (world.merchants.ids, events.merchant),
+        "merchant_id": (merchants, merchant),
         "currency": ([c.currency for c in COUNTRIES], world.users.country[events.user]),
         "merchant_category": ([c.mcc for c in CATEGORIES], category),
         "channel": (CHANNELS, events.channel),

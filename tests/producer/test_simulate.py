@@ -222,6 +222,44 @@ def test_scenarios_look_like_what_they_are_called(million: tuple[Simulation, flo
     assert hit.n_unique() < len(hit) / 3  # the same merchants again and again
 
 
+def test_a_fake_shop_is_new_and_gone_within_a_week_and_its_victims_do_as_always(
+    million: tuple[Simulation, float],
+) -> None:
+    rows = joined(million[0])
+    frauds, honest = rows.filter(pl.col("scenario") == "fake_shops"), rows.filter(~pl.col("is_fraud"))
+    assert len(frauds) > 1_000
+    shops = frauds.group_by("merchant_id").agg(pl.col("timestamp").max() - pl.col("timestamp").min(), pl.len())
+    assert shops["timestamp"].max() < timedelta(days=7)  # type: ignore[operator]
+    assert 5 < shops["len"].mean() < 40  # type: ignore[operator]
+    assert not set(shops["merchant_id"]) & set(honest["merchant_id"])
+    assert set(frauds["channel"]) == {"ecom"}
+    known = set(honest.select("user_id", "device_id").drop_nulls().iter_rows())
+    own = [pair in known for pair in frauds.select("user_id", "device_id").drop_nulls().iter_rows()]
+    assert np.mean(own) > 0.9
+    # By the clock, the price and the name of the shop they are purchases like others.
+    online = honest.filter(pl.col("merchant_category").is_in(frauds["merchant_category"].unique().implode()))
+    for column in (pl.col("amount").log(), pl.col("timestamp").dt.hour()):
+        theirs, ours = frauds.select(column).to_series(), online.select(column).to_series()
+        assert abs(theirs.mean() - ours.mean()) < 0.5 * ours.std()  # type: ignore[operator]
+    assert rows["merchant_id"].str.contains(r"^m\d{7}$").all()
+
+
+def test_honest_merchants_change_hands_and_their_customers_stay(million: tuple[Simulation, float]) -> None:
+    honest = joined(million[0]).filter(~pl.col("is_fraud"))
+    lives = honest.group_by("merchant_id").agg(
+        pl.col("timestamp").min().alias("first"), pl.col("timestamp").max().alias("last"), pl.len()
+    )
+    begun = lives.filter((pl.col("first") > START + timedelta(days=20)) & (pl.col("len") > 50))
+    ended = lives.filter((pl.col("last") < START + timedelta(days=70)) & (pl.col("len") > 50))
+    assert len(begun) > 20
+    assert len(ended) > 20
+    first = honest.filter(pl.col("timestamp") < pl.col("timestamp").min().over("merchant_id") + timedelta(days=7))
+    young = first.filter(pl.col("timestamp") > START + timedelta(days=40))
+    # New is not fraudulent: in a week there is more honest trade with new merchants than fraud in fake shops.
+    weekly = len(joined(million[0]).filter(pl.col("scenario") == "fake_shops")) / 90 * 7
+    assert len(young) / 50 * 7 > weekly
+
+
 def test_users_have_a_home_devices_and_a_rhythm(simulation: Simulation) -> None:
     honest = joined(simulation).filter(~pl.col("is_fraud"))
     busy = honest.filter(pl.len().over("user_id") >= 20)
