@@ -13,11 +13,13 @@ MAX_PENDING_BYTES = 32 << 20
 
 @dataclass
 class Deliveries:
-    """What the client was given, oldest first, and what became of it."""
+    """What the client was given, oldest first, and what became of it; `besides` counts other topics' messages."""
 
+    topic: str
     pending: deque[tuple[Any, Reason | None, int]] = field(default_factory=deque)
     pending_bytes: int = 0
     valid: int = 0
+    besides: int = 0
     failed: int = 0
     failure: BaseException | None = None
     expected: dict[Reason, int] = field(default_factory=dict)
@@ -35,7 +37,7 @@ class Deliveries:
 
     @property
     def acked(self) -> int:
-        """Messages that Kafka has, valid and bad."""
+        """The topic's messages that Kafka has, valid and bad."""
         return self.valid + sum(self.expected.values())
 
     def settle(self) -> None:
@@ -48,6 +50,9 @@ class Deliveries:
                 self.failure = self.failure or future.exception
                 continue
             where = future.value
+            if where.topic != self.topic:
+                self.besides += 1
+                continue
             first, last = self.offsets.get(where.partition, (where.offset, where.offset))
             self.offsets[where.partition] = (min(first, where.offset), max(last, where.offset))
             if expected is None:

@@ -64,3 +64,16 @@ class Speed:
             self.first, self.begin = event_ms, now
         due = self.begin + (event_ms - self.first) / 1000 / self.speed
         return max(0.0, due - now)
+
+
+def chosen(rate: float | None, speed: float | None) -> Pace:
+    """Return the pace of `rate` messages a second, or of `speed` times the events' own; neither: at once.
+
+    Raises:
+        ConfigError: both are given, or one that isn't above 0.
+    """
+    if rate is not None and speed is not None:
+        raise ConfigError(f"a rate ({rate:g}) and a speed ({speed:g}) exclude each other; give one")
+    if rate is not None:
+        return Steady(rate)
+    return Unpaced() if speed is None else Speed(speed)

@@ -14,7 +14,7 @@ from fraud.settings import Settings
 from producer.bad import Bad
 from producer.check import Check
 from producer.deliveries import Deliveries
-from producer.pace import Pace, Speed, Steady, Unpaced
+from producer.pace import Pace, chosen
 
 if TYPE_CHECKING:
     from kafka import KafkaProducer
@@ -38,6 +38,7 @@ class Published:
         offsets: partition → first and last offset.
         seconds: from the first message until now.
         interrupted: `stop` was set before the messages or the seconds were over.
+        labels: that went to their own topic meanwhile.
     """
 
     topic: str
@@ -47,10 +48,11 @@ class Published:
     offsets: dict[int, tuple[int, int]]
     seconds: float
     interrupted: bool = False
+    labels: int = 0
 
     @property
     def total(self) -> int:
-        """Valid and bad messages together."""
+        """Valid and bad messages together, without the labels."""
         return self.valid + self.bad
 
 
@@ -60,7 +62,7 @@ class _Run:
     def __init__(self, client: "KafkaProducer", topic: str, pace: Pace, by_event: bool, validate: bool) -> None:
         self.client, self.topic, self.pace, self.by_event = client, topic, pace, by_event
         self.checks = {kind: Check(kind) for kind in (Transaction, Label)} if validate else {}
-        self.deliveries = Deliveries()
+        self.deliveries = Deliveries(topic)
         self.begin = time.monotonic()
         self.until: float | None = None
         self.stop: threading.Event | None = None
@@ -70,11 +72,17 @@ class _Run:
     def send_all(self, messages: Iterable[Sendable]) -> None:
         """Send until the messages, the time or Kafka's patience end, or `stop` is set."""
         iterator = iter(messages)
-        while self._turn(None if self.by_event else 0):
+        has_turn = False
+        while self._turn(None if self.by_event or has_turn else 0):
             message = next(iterator, None)
             if message is None or (self.by_event and not self._turn(_event_ms(message))):
                 return
             self._send(message)
+            # A label beside the transactions leaves the turn to the next of them.
+            has_turn = not self.by_event and self._topic_of(message) != self.topic
+
+    def _topic_of(self, message: Sendable) -> str:
+        return bus.LABELS if isinstance(message, Label) else self.topic
 
     def _send(self, message: Sendable) -> None:
         if isinstance(message, Bad):
@@ -83,7 +91,7 @@ class _Run:
             if self.checks:
                 self.checks[type(message)](message)
             key, value, expected = message.user_id.encode(), encode(message), None
-        future = self.client.send(self.topic, value=value, key=key)
+        future = self.client.send(self._topic_of(message), value=value, key=key)
         self.deliveries.add(future, expected, len(value or b"") + len(key or b""))
 
     def _turn(self, event_ms: int | None) -> bool:
@@ -130,6 +138,7 @@ class _Run:
             offsets=dict(sorted(done.offsets.items())),
             seconds=time.monotonic() - self.begin,
             interrupted=self.interrupted(),
+            labels=done.besides,
         )
 
 
@@ -148,26 +157,28 @@ def publish(
 ) -> Published:
     """Send messages in their order, wait for every acknowledgement, and return what Kafka has.
 
-    The key is user_id. Kafka may be away for `patience_s`: the client tries again and repeats nothing. With
-    `rate` a message is taken from the iterable when its turn has come, so it may carry the present time.
+    The key is user_id. Labels go to `transaction_labels`, also from between transactions, where they take no turn
+    of the rate; everything else goes to `topic`. Kafka may be away for `patience_s`: the client tries again and
+    repeats nothing. With `rate` a message is taken from the iterable when its turn has come, so it may carry the
+    present time.
 
     Args:
         rate: messages a second. speed: as far apart as they happened, so many times faster. Neither: at once.
-        seconds: end after so long. stop: end when it is set; what is under way is still awaited.
+        seconds: end after so long, 0 or more. stop: end when it is set; what is under way is still awaited.
         progress: called twice a second or less.
         validate: check each message with its JSON Schema first (about 20 µs).
 
     Raises:
-        ConfigError: both `rate` and `speed`, or one that isn't above 0.
+        ConfigError: both `rate` and `speed`, one that isn't above 0, or seconds that aren't a time.
         DataError: a message breaks its schema; those before it were sent.
         ServiceError: Kafka is away for longer or refuses a message; says how many were acknowledged.
         StateError: there is no such topic.
     """
     from kafka.errors import KafkaError
 
-    if rate is not None and speed is not None:
-        raise ConfigError(f"a rate ({rate:g}) and a speed ({speed:g}) exclude each other; give one")
-    pace: Pace = Steady(rate) if rate is not None else Speed(speed) if speed is not None else Unpaced()
+    pace = chosen(rate, speed)
+    if seconds is not None and not seconds >= 0:
+        raise ConfigError(f"{seconds:g} seconds are no time; give 0 or more")
     bus.describe(settings.kafka_bootstrap, topic)
     client = bus.producer(settings.kafka_bootstrap, **_patience(patience_s))
     run = _Run(client, topic, pace, speed is not None, validate)

@@ -1,7 +1,7 @@
 """A past sent again: rows of a simulated directory or of the Handbook's file, with their own timestamps."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,12 +9,11 @@ from typing import Literal
 
 import polars as pl
 
-from fraud import bus
-from fraud.codec import format_time
+from fraud.codec import format_time, parse_time
 from fraud.handbook import handbook_labels, read_handbook
 from fraud.schema import Label, Transaction
 from fraud.settings import PREFIX, Settings
-from producer.bad import mix
+from producer.bad import Bad, mix
 from producer.labels import COLUMNS, make_labels
 from producer.publisher import PATIENCE_S, Published, publish
 from producer.tables import SCHEMAS, read_table
@@ -41,7 +40,10 @@ def read_past(
     limit: int | None = None,
     labels_after: timedelta | None = None,
 ) -> Past:
-    """Read the rows with since ≤ timestamp < until, the first `limit` of them, and their labels.
+    """Read the rows with since ≤ timestamp < until, the first `limit` of them, and what becomes known with them.
+
+    Those are the labels about these rows, and the ones about older rows that became known after `since`: where
+    the older rows were loaded, their labels up to `since` were too (`backfill --until`).
 
     Args:
         path: a directory of `simulate`, or the Handbook's Parquet file.
@@ -59,8 +61,12 @@ def read_past(
     else:
         whole = read_table(path, "transactions")
         rows = _between(whole, since, until, limit)
-        labels = read_table(path, "labels") if labels_after is None else _exact_labels(path, rows, labels_after)
+        about = rows if since is None else whole
+        labels = read_table(path, "labels") if labels_after is None else _exact_labels(path, about, labels_after)
     known = labels.join(rows.select("user_id", "transaction_id"), on=["user_id", "transaction_id"], how="semi")
+    if since is not None:
+        older = (pl.col("timestamp") < since) & (pl.col("labelled_at") > since)
+        known = pl.concat([labels.filter(older), known])
     return Past(
         rows.select(list(SCHEMAS["transactions"])), known.sort("labelled_at", maintain_order=True).select(COLUMNS)
     )
@@ -101,6 +107,31 @@ def labels(rows: pl.DataFrame) -> Iterator[Label]:
             yield Label(*row)
 
 
+def in_step(messages: Iterable[Transaction | Bad], told: Iterable[Label]) -> Iterator[Transaction | Bad | Label]:
+    """Put each label before the first transaction that isn't older than its labelled_at, the rest after them all.
+
+    Args:
+        told: labels in the order in which they became known.
+    """
+    waiting = iter(told)
+    label = next(waiting, None)
+    for message in messages:
+        if isinstance(message, Transaction):
+            now = parse_time(message.timestamp)
+            while label is not None and parse_time(label.labelled_at) <= now:
+                yield label
+                label = next(waiting, None)
+        yield message
+    while label is not None:
+        yield label
+        label = next(waiting, None)
+
+
+def known_by(rows: pl.DataFrame, now_ms: int) -> pl.DataFrame:
+    """Return the labels that are known at `now_ms`: the archive job refuses what comes from beyond its clock."""
+    return rows.filter(pl.col("labelled_at").dt.epoch("ms") <= now_ms)
+
+
 def age_warning(rows: pl.DataFrame, max_age_days: float | None, now_ms: int) -> str | None:
     """Return a sentence where the score job's age limit would refuse rows that arrive now, else None."""
     if max_age_days is None or rows.is_empty():
@@ -120,6 +151,7 @@ def age_warning(rows: pl.DataFrame, max_age_days: float | None, now_ms: int) -> 
 def replay(
     settings: Settings,
     rows: pl.DataFrame,
+    told: pl.DataFrame | None = None,
     *,
     clock: Callable[[], int],
     rate: float | None = None,
@@ -136,13 +168,14 @@ def replay(
 
     Args:
         rows: columns as in `producer.tables.SCHEMAS`.
+        told: labels, which go to `transaction_labels` as the rows' time passes theirs (`in_step`).
         clock: the present, ms since the epoch; the bad messages' times are made from it.
         bad, seed: as in `producer.bad.mix`. The others: as in `publish`.
     """
     mixed = mix(transactions(rows), bad, seed=seed, clock=clock, max_age_days=settings.max_age_days)
     return publish(
         settings,
-        mixed,
+        mixed if told is None else in_step(mixed, labels(told)),
         rate=rate,
         speed=speed,
         seconds=seconds,
@@ -151,15 +184,3 @@ def replay(
         validate=validate,
         patience_s=patience_s,
     )
-
-
-def replay_labels(
-    settings: Settings,
-    rows: pl.DataFrame,
-    *,
-    stop: threading.Event | None = None,
-    progress: Callable[[Published], None] | None = None,
-    validate: bool = True,
-) -> Published:
-    """Send label rows to `transaction_labels` in their order, at once; raises as `publish`."""
-    return publish(settings, labels(rows), topic=bus.LABELS, stop=stop, progress=progress, validate=validate)

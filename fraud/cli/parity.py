@@ -9,6 +9,7 @@ from fraud.cli import console
 from fraud.cli.backfill import origin_of, read_past, record_path
 from fraud.cli.data import Json
 from fraud.cli.main import app
+from fraud.errors import ConfigError
 
 if TYPE_CHECKING:
     from fraud.backfill import Past
@@ -36,13 +37,16 @@ def parity(
     computes what must have been said, beginning with the past that `backfill` loaded. Exit 1 if a value
     differs or a prediction is missing.
     """
+    if past is None and (until is not None or merchants_only):
+        raise ConfigError("--until and --merchants-only go with --past; the recorded past has its own")
     from fraud.parity import check
     from fraud.parity.topics import wait_for_answers
 
     console.quiet_kafka()
     settings = console.settings()
+    loaded = _past(settings, past, until, merchants_only=merchants_only)
     wait_for_answers(settings.kafka_bootstrap, wait)
-    result = check(settings, _past(settings, past, until, merchants_only=merchants_only), limit=limit)
+    result = check(settings, loaded, limit=limit)
     if as_json:
         console.emit(result.report())
     else:
@@ -54,15 +58,12 @@ def parity(
 def _past(settings: "Settings", path: Path | None, until: str | None, *, merchants_only: bool) -> "Past | None":
     """Return the past that the options name, else the recorded one, else none."""
     from fraud.backfill.record import check_files, read
-    from fraud.errors import ConfigError
 
     if path is not None:
         from producer.tables import has_tables
 
         kind = "simulated" if has_tables(path) else "handbook"
         return read_past(origin_of(path, kind, until=until, merchants_only=merchants_only))[0]
-    if until is not None or merchants_only:
-        raise ConfigError("--until and --merchants-only go with --past; the recorded past has its own")
     record = read(record_path(settings))
     if record is None:
         return None

@@ -25,7 +25,7 @@ from fraud.settings import Settings
 from fraud.validation import validator
 from producer.bad import Bad, mix
 from producer.check import STRUCTURE, Check
-from producer.live import live
+from producer.live import Live
 from producer.pace import MAX_DEBT_S, Speed, Steady
 from producer.publisher import Published, publish
 from producer.simulate import Config, generate
@@ -200,13 +200,70 @@ def test_field_by_field_gives_the_whole_schemas_verdict() -> None:
 def test_live_traffic_is_of_the_simulated_users_now() -> None:
     config = Config(start=datetime(2026, 1, 1, tzinfo=UTC), users=50, merchants=30, seed=4)
     clock = iter(range(NOW, NOW + 100_000))
-    sent = list(islice(live(config, lambda: next(clock)), 9_000))  # more than a round: 60 days of 50 users
+    sent = list(islice(Live(config, lambda: next(clock)), 9_000))  # more than a round: 60 days of 50 users
     assert {t.user_id for t in sent} == set(generate(replace(config, days=60)).transactions["user_id"])
     assert len({t.transaction_id for t in sent}) == 9_000
     assert [t.timestamp for t in sent] == [codec.format_time(NOW + 1 + i) for i in range(9_000)]
     check = Check(Transaction)
     for transaction in sent[:500]:
         check(transaction)
+
+
+def test_live_frauds_become_known_after_their_time_and_nothing_else_does() -> None:
+    config = Config(start=datetime(2026, 1, 1, tzinfo=UTC), users=50, merchants=30, seed=4)
+    seconds = iter(range(NOW, NOW + 10**9, 1_000))
+    now = NOW
+
+    def clock() -> int:
+        nonlocal now
+        now = next(seconds)
+        return now
+
+    traffic = Live(config, clock, labels_after_ms=60_000)
+    sent: list[Transaction | Bad] = []
+    told: list[tuple[int, Label]] = []
+    good = islice(traffic, 6_000)
+    for message in traffic.with_labels(mix(good, 0.01, seed=1, clock=lambda: NOW, max_age_days=7)):
+        if isinstance(message, Label):
+            told.append((now, message))
+        else:
+            sent.append(message)
+    truth = generate(replace(config, days=60)).truth["is_fraud"].to_list()
+    frauds = [t for t in sent if isinstance(t, Transaction) and truth[int(t.transaction_id.split("-")[1]) % len(truth)]]
+    assert len(frauds) > 20
+    assert [label.transaction_id for _, label in told] == [t.transaction_id for t in frauds[: len(told)]]
+    assert len(frauds) - len(told) < 5  # the last ones' time hadn't come
+    check = Check(Label)
+    for at, label in told:
+        check(label)
+        assert label.is_fraud
+        assert codec.parse_time(label.labelled_at) == at
+        assert 60_000 <= at - codec.parse_time(label.timestamp) < 70_000
+    assert not list(islice(Live(config, clock).with_labels([]), 1))
+
+
+@pytest.mark.server
+def test_labels_between_transactions_go_to_their_own_topic_and_take_no_turn(
+    kafka: servers.Server, stack_settings: Settings
+) -> None:
+    before = {name: bus.end_offsets(stack_settings.kafka_bootstrap, name) for name in (bus.TRANSACTIONS, bus.LABELS)}
+
+    def messages() -> Iterator[Transaction | Label]:
+        for each in stream("k", 100):
+            yield each
+            for verdict in (True, False, True):
+                yield Label(
+                    each.transaction_id, each.user_id, "m1", each.timestamp, verdict, each.timestamp, "simulator"
+                )
+
+    done = publish(stack_settings, messages(), rate=100)
+    assert (done.valid, done.bad, done.labels, done.total) == (100, 0, 300, 100)
+    assert 0.8 < done.seconds < 2.5  # not four seconds
+    assert sum(last - first + 1 for first, last in done.offsets.values()) == 100
+    assert len(consumed(stack_settings, bus.TRANSACTIONS, "k", before[bus.TRANSACTIONS])) == 100
+    told = [codec.decode_label(r.value, r.key) for r in consumed(stack_settings, bus.LABELS, "k", before[bus.LABELS])]
+    assert all(isinstance(label, Label) for label in told)
+    assert len(told) == 300
 
 
 @pytest.mark.server

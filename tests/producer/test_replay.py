@@ -13,9 +13,9 @@ from fraud import bus, codec
 from fraud.errors import ConfigError
 from fraud.schema import Label, Transaction
 from fraud.settings import Settings
-from producer.bad import Bad
+from producer.bad import Bad, mix
 from producer.publisher import publish
-from producer.replay import age_warning, labels, read_past, replay, transactions
+from producer.replay import age_warning, in_step, known_by, labels, read_past, replay, transactions
 from producer.simulate import Config, Simulation, generate
 from producer.tables import write_tables
 from tests import servers
@@ -62,11 +62,53 @@ def test_since_until_and_limit_choose_rows_in_arrival_order(directory: Path, sim
 
 
 def test_labels_are_those_of_the_rows_as_they_became_known(directory: Path, simulation: Simulation) -> None:
-    past = read_past(directory, "simulated", since=START + timedelta(days=5))
+    past = read_past(directory, "simulated", until=START + timedelta(days=15))
     sent = set(past.transactions["transaction_id"])
     assert past.labels.equals(simulation.labels.filter(pl.col("transaction_id").is_in(sent)))
     assert past.labels["labelled_at"].is_sorted()
     assert 0 < past.labels.height < simulation.labels.height
+
+
+def test_what_was_unknown_of_older_rows_comes_back_too(directory: Path, simulation: Simulation) -> None:
+    since = START + timedelta(days=5)
+    past = read_past(directory, "simulated", since=since)
+    wanted = simulation.labels.filter((pl.col("timestamp") >= since) | (pl.col("labelled_at") > since))
+    assert past.labels.sort("labelled_at", "transaction_id").equals(wanted.sort("labelled_at", "transaction_id"))
+    assert past.labels["labelled_at"].is_sorted()
+    older = past.labels.filter(pl.col("timestamp") < since)
+    assert 0 < older.height < simulation.labels.filter(pl.col("timestamp") < since).height
+    exact = read_past(directory, "simulated", since=since, labels_after=WEEK).labels
+    assert exact["timestamp"].min() < since  # type: ignore[operator]
+    assert exact["labelled_at"].min() > since  # type: ignore[operator]
+
+
+def test_a_label_goes_out_when_the_rows_have_reached_its_time(simulation: Simulation) -> None:
+    rows = simulation.transactions.head(3_000)
+    last = rows["timestamp"].max()
+    mixed = mix(transactions(rows), 0.01, seed=1, clock=lambda: 0, max_age_days=None)
+    order = list(in_step(mixed, labels(simulation.labels)))
+    newest, waiting, counted = "", len(simulation.labels), 0
+    for at, message in enumerate(order):
+        if isinstance(message, Transaction):
+            newest = max(newest, message.timestamp)
+            counted += 1
+        elif isinstance(message, Label):
+            waiting -= 1
+            if counted < len(rows):
+                following = next(each for each in order[at:] if isinstance(each, Transaction))
+                assert newest < message.labelled_at <= following.timestamp
+            else:
+                assert message.labelled_at > newest
+    assert (counted, waiting) == (3_000, 0)
+    assert sum(isinstance(each, Bad) for each in order) > 10
+    before_end = simulation.labels.filter(pl.col("labelled_at") <= last).height
+    assert 10 < before_end < len(simulation.labels)
+
+
+def test_what_nobody_knows_yet_is_left_out(simulation: Simulation) -> None:
+    now = simulation.labels["labelled_at"][100]
+    known = known_by(simulation.labels, round(now.timestamp() * 1000))
+    assert known.equals(simulation.labels.head(101))
 
 
 def test_labels_after_follow_the_truth(directory: Path, simulation: Simulation) -> None:
