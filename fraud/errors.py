@@ -6,6 +6,7 @@
     ├── ModelError        a bundle is refused, or no model can be trained from what was given
     ├── ServiceError      a server (Kafka, S3, MLflow, Redis, Airflow) is away or refused
     ├── StateError        the platform isn't in the state that the command needs
+    │   └── RefusedError  the gate keeps a version out of Production
     └── StoreError        the online store can't answer
         ├── FencedError   another writer holds the lease or moved the position: nothing was written
         ├── GapError      the store and the topic don't continue each other
@@ -38,6 +39,10 @@ class ServiceError(FraudError):
 
 class StateError(FraudError):
     """The platform isn't in the state that the command needs."""
+
+
+class RefusedError(StateError):
+    """The gate keeps a version out of Production; nothing was moved."""
 
 
 class StoreError(FraudError):

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")]
 Why = Annotated[str, typer.Option(help="The reason; it is kept with the version.")]
 METRICS = {"average_precision": "AP", "f2": "F2", "recall": "recall"}
-WIDTH = 110
+WIDTH = 125
 
 
 @app.command()
 def models(as_json: Json = False) -> None:
-    """List the registered versions, newest first: stage, aliases, metrics, training window."""
+    """List the registered versions, newest first: stage, aliases, metrics, what the gate said, training window."""
     from fraud import registry
 
     rows = [_row(version, metrics) for version, metrics in registry.versions(settings())]
@@ -34,17 +34,33 @@ def models(as_json: Json = False) -> None:
 def promote(
     version: Annotated[int | None, typer.Option(min=1, help="The version; without it, the newest.")] = None,
     why: Why = "by hand",
+    force: Annotated[bool, typer.Option("--force", help="Whatever the gate says; that is recorded.")] = False,
+    if_better: Annotated[
+        bool, typer.Option("--if-better", help="Exit 0 where the gate keeps it out: the champion stays.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Put a version into Production: alias and stage; the running score job swaps within seconds.
 
-    The version's bundle is fetched and verified first; one that can't be served is refused.
+    The first model has to be better than chance. After that `judge` must have said that the version is better
+    than the one in Production now, or as good as an old one. The bundle is fetched and verified first; one
+    that can't be served is refused.
     """
     from fraud import registry
+    from fraud.errors import RefusedError
+    from fraud.registry.admission import forced, judged
 
     chosen = None if version is None else str(version)
     who, at = _signature()
-    _report(registry.promote(settings(), chosen, why, who=who, at=at), as_json)
+    gate = forced if force else judged
+    try:
+        move = registry.promote(settings(), chosen, why, who=who, at=at, gate=gate)
+    except RefusedError as exc:
+        if not if_better:
+            raise
+        _report_kept(chosen, registry.look(settings()).production, str(exc), as_json)
+    else:
+        _report(move, as_json, outcome="promoted", kind=move.kind)
 
 
 @app.command()
@@ -70,14 +86,22 @@ def _signature() -> tuple[str, Any]:
     return f"{user}@{socket.gethostname()}", datetime.now(UTC)
 
 
-def _report(move: "Move", as_json: bool) -> None:
+def _report(move: "Move", as_json: bool, **more: Any) -> None:
     if as_json:
-        emit({"version": move.version, "previous": move.previous})
+        emit({"version": move.version, "previous": move.previous, **more})
     elif move.previous == move.version:
         say(f"version {move.version} was in Production already")
     else:
         before = "nothing" if move.previous is None else f"version {move.previous}"
         say(f"version {move.version} is in Production; before it, {before} was")
+
+
+def _report_kept(version: str | None, production: str | None, reason: str, as_json: bool) -> None:
+    """Say that Production stays as it is: for a DAG a result, not a failure."""
+    if as_json:
+        emit({"version": version, "previous": production, "outcome": "kept", "kind": None, "reasons": [reason]})
+    else:
+        say(f"Production stays as it is: {reason}")
 
 
 def _row(version: Any, metrics: dict[str, float]) -> dict[str, Any]:
@@ -93,6 +117,8 @@ def _row(version: Any, metrics: dict[str, float]) -> dict[str, Any]:
         "window": version.tags.get("window"),
         "sha256": version.tags.get("sha256"),
         "refused": version.tags.get("refused"),
+        "gate": version.tags.get("gate"),
+        "promoted": version.tags.get("promoted_kind"),
     }
 
 
@@ -100,7 +126,7 @@ def _table(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold")
-    for column in ("version", "stage", "aliases", "created", *METRICS.values(), "window"):
+    for column in ("version", "stage", "aliases", "created", *METRICS.values(), "gate", "window"):
         table.add_column(column, no_wrap=True)
     for row in rows:
         scores = [row["metrics"].get(name) for name in METRICS]
@@ -110,6 +136,7 @@ def _table(rows: list[dict[str, Any]]) -> None:
             ", ".join(row["aliases"]),
             row["created"],
             *("" if score is None else f"{score:.3f}" for score in scores),
+            row["promoted"] or row["gate"] or "",
             _window(row["window"]),
         )
     console = stderr()

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ALIAS = "Production"
 STAGE = "Production"
 MEMORY = "production"  # the registered model's tag
+KIND = "promoted_kind"  # a version's tag: first, better, as_good, forced or manual
+RAISED_THE_BAR = ("first", "better")
 PAGE = 200
 
 
@@ -81,6 +83,19 @@ class Look:
         current = None if self.memory is None else self.memory.current
         named = [version for version in (self.alias, self.stage) if version is not None]
         return next((version for version in named if version != current), named[0] if named else None)
+
+    @property
+    def reference(self) -> str | None:
+        """The last version that was promoted for being better, of those in Production now and before.
+
+        Without one the first that is remembered: one as good as its champion is measured against it too, so
+        that many such steps don't lead downwards. None: nothing was ever in Production.
+        """
+        if self.memory is None:
+            return None
+        past = [name for name in (*self.memory.before, self.memory.current) if name in self.versions]
+        better = [name for name in past if self.versions[name].tags.get(KIND) in RAISED_THE_BAR]
+        return better[-1] if better else next(iter(past), None)
 
     @property
     def settled(self) -> bool:

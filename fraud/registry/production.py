@@ -12,24 +12,29 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fraud.errors import StateError
+from fraud.registry.admission import Gate, by_hand
 from fraud.registry.artefact import fetch
 from fraud.registry.connection import MODEL, connected, is_absent, no_version
-from fraud.registry.look import ALIAS, MEMORY, STAGE, Look, Memory, Pending, Version, read
+from fraud.registry.look import ALIAS, KIND, MEMORY, STAGE, Look, Memory, Pending, Version, read
+from fraud.registry.turn import turn
+from fraud.registry.verdicts import STAGING
 from fraud.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 REFUSED = "refused"  # a version's tag: why the watcher doesn't serve it
+OVERRULED = "promoted_over"  # a version's tag: what the gate said against it, where it was forced
 KEPT = 200  # how many former versions the memory keeps; MLflow's tags hold 5,000 characters
 
 
 @dataclass(frozen=True)
 class Move:
-    """What a promotion or a rollback did."""
+    """What a promotion or a rollback did; `kind` of the promotion by which the version came to Production."""
 
     version: str
     previous: str | None
+    kind: str | None = None
 
 
 def look(settings: Settings) -> Look:
@@ -64,31 +69,48 @@ def versions(settings: Settings) -> list[tuple[Version, dict[str, float]]]:
         return rows
 
 
-def promote(settings: Settings, version: str | None, why: str, *, who: str, at: datetime) -> Move:
-    """Put a version (None: the newest) into Production after verifying its bundle.
+def promote(settings: Settings, version: str | None, why: str, *, who: str, at: datetime, gate: Gate = by_hand) -> Move:
+    """Put a version (None: the newest) into Production after verifying its bundle and asking the gate.
 
     Safe to repeat: a version that is there already is only put in order, and a watcher that had refused it
-    tries again.
+    tries again. Of two at once the second finds what the first has done.
 
     Raises:
-        StateError: there is no such version.
+        RefusedError: the gate keeps it out; Production stays as it is.
+        StateError: there is no such version, or others move Production all the time.
         ModelError: its bundle is unreadable; Production stays as it is.
         ServiceError: MLflow or its artefact store is away.
     """
-    with connected(settings) as client:
+    with connected(settings) as client, turn(client, who):
         seen = _mended(client)
-        if version is None:
-            if not seen.versions:
-                raise StateError(f"no version of {MODEL} is registered; `fraud-detect train --from DIR` makes one")
-            version = max(seen.versions, key=int)
-        elif version not in seen.versions:
-            raise no_version(version)
-        fetch(settings, version)
+        version = _chosen(seen, version)
+        bundle = fetch(settings, version)
         memory = seen.memory
         previous = None if memory is None else memory.current
-        before = _after(memory, version)
-        _move(client, seen, Pending(version, before, back=False), {"why": why, "by": who, "at": _iso(at)})
-    return Move(version, previous)
+        facts = {"why": why, "by": who, "at": _iso(at)}
+        if version == previous:
+            kind = seen.versions[version].tags.get(KIND)
+        else:
+            admission = gate(seen, version, bundle)
+            kind = admission.kind
+            facts["kind"] = kind
+            if admission.overruled is not None:
+                facts["over"] = admission.overruled[:1_000]
+        _move(client, seen, Pending(version, _after(memory, version), back=False), facts)
+        if STAGING in seen.versions[version].aliases:
+            client.delete_registered_model_alias(MODEL, STAGING)
+    return Move(version, previous, kind)
+
+
+def _chosen(seen: Look, version: str | None) -> str:
+    """Return the version, None meaning the newest; raises StateError where there is none."""
+    if version is None:
+        if not seen.versions:
+            raise StateError(f"no version of {MODEL} is registered; `fraud-detect train --from DIR` makes one")
+        return max(seen.versions, key=int)
+    if version not in seen.versions:
+        raise no_version(version)
+    return version
 
 
 def rollback(settings: Settings, why: str, *, who: str, at: datetime) -> Move:
@@ -101,7 +123,7 @@ def rollback(settings: Settings, why: str, *, who: str, at: datetime) -> Move:
         ModelError: the former version's bundle is unreadable; Production stays as it is.
         ServiceError: MLflow or its artefact store is away.
     """
-    with connected(settings) as client:
+    with connected(settings) as client, turn(client, who):
         seen = read(client)
         pending = None if seen.memory is None else seen.memory.pending
         if seen.memory is not None and pending is not None and pending.back and seen.alias == pending.to:
@@ -142,9 +164,12 @@ def _move(client: "MlflowClient", seen: Look, pending: Pending, facts: Mapping[s
         memory = msgspec.structs.replace(memory, pending=pending)
         client.set_registered_model_tag(MODEL, MEMORY, msgspec.json.encode(memory).decode())
     kind = "rolled_back" if pending.back else "promoted"
+    known = seen.versions[pending.to].tags
     for name, value in facts.items():
         client.set_model_version_tag(MODEL, pending.to, f"{kind}_{name}", value)
-    _tag_refusal(client, pending.to, None, known=seen.versions[pending.to].tags)
+    if facts.get("kind", "forced") != "forced" and OVERRULED in known:
+        client.delete_model_version_tag(MODEL, pending.to, OVERRULED)
+    _tag_refusal(client, pending.to, None, known=known)
     _arrive(client, Look(seen.versions, seen.alias, memory), pending.to)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fraud.registry.look import Look, Memory, Version
+from fraud.registry.look import KIND, Look, Memory, Version
 
 CASES = {
     # name: (remembered, alias, versions staged in order of the move, expected)
@@ -43,3 +43,26 @@ def test_settled_means_that_all_three_agree() -> None:
     assert look("1", "1", ["1"]).settled
     for given in [("2", "1", ["1"]), (None, "1", ["1"]), ("1", "1", ["1", "2"]), ("1", None, ["1"]), ("1", "1", [])]:
         assert not look(*given).settled, given
+
+
+REFERENCES = {
+    # name: (history up to what is in Production, kind of each, expected)
+    "the first": (["1"], {"1": "first"}, "1"),
+    "the better one": (["1", "2"], {"1": "first", "2": "better"}, "2"),
+    "as good ones don't raise the bar": (["1", "2", "3"], {"1": "better", "2": "as_good", "3": "as_good"}, "1"),
+    "nor do people": (["1", "2", "3"], {"1": "first", "2": "forced", "3": "manual"}, "1"),
+    "where nobody raised it, the first": (["2", "3"], {"3": "as_good"}, "2"),
+    "a deleted one is passed over": (["1", "9", "3"], {"1": "first", "3": "as_good"}, "1"),
+    "what was rolled back doesn't count": (["1"], {"1": "first", "2": "better"}, "1"),
+}
+
+
+@pytest.mark.parametrize("case", REFERENCES)
+def test_the_reference_is_the_last_one_promoted_for_being_better(case: str) -> None:
+    history, kinds, expected = REFERENCES[case]
+    versions = {
+        name: Version(name, "None", (), 0, 0, "", {KIND: kinds[name]} if name in kinds else {})
+        for name in ("1", "2", "3")
+    }
+    assert Look(versions, None, Memory(history[-1], tuple(history[:-1]))).reference == expected
+    assert Look(versions, None, None).reference is None

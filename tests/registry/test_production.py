@@ -31,12 +31,12 @@ def rollback(settings: Settings) -> registry.Move:
 
 def test_a_promotion_sets_alias_and_stage_and_says_why(three: Three, stack_settings: Settings) -> None:
     one, two, newest = (entry.version for entry in three)
-    assert promote(stack_settings, one) == registry.Move(one, None)
-    assert promote(stack_settings) == registry.Move(newest, one)
+    assert promote(stack_settings, one) == registry.Move(one, None, "first")
+    assert promote(stack_settings) == registry.Move(newest, one, "manual")
     assert state(stack_settings) == (newest, [newest], {one: "Archived", two: "None", newest: "Production"})
     tags = registry.look(stack_settings).versions[newest].tags
     assert (tags["promoted_why"], tags["promoted_by"], tags["promoted_at"]) == ("better", "ann", "2026-02-01T12:00:00Z")
-    assert promote(stack_settings, newest) == registry.Move(newest, newest)
+    assert promote(stack_settings, newest) == registry.Move(newest, newest, "manual")
     with pytest.raises(StateError, match="version '99' of fraud-detector doesn't exist"):
         promote(stack_settings, "99")
 
@@ -60,7 +60,7 @@ def test_moves_made_in_the_ui_count(three: Three, stack_settings: Settings) -> N
     one, two, newest = (entry.version for entry in three)
     promote(stack_settings, one)
     set_alias(stack_settings, two)
-    assert promote(stack_settings, newest) == registry.Move(newest, two)
+    assert promote(stack_settings, newest) == registry.Move(newest, two, "manual")
     set_stage(stack_settings, one, archive=False)
     assert rollback(stack_settings) == registry.Move(newest, one)
     assert rollback(stack_settings) == registry.Move(two, newest)
@@ -158,8 +158,12 @@ def test_the_command_line_lists_promotes_and_rolls_back(
         return (ended.value.code or 0, *capsys.readouterr())
 
     promote(stack_settings, one)
-    code, out, _ = run("promote", "--version", two, "--why", "tried", "--json")
-    assert (code, json.loads(out)) == (0, {"version": two, "previous": one})
+    code, out, err = run("promote", "--version", two, "--why", "tried", "--json")
+    assert (code, out) == (1, "")
+    assert f"version {two} hasn't been compared with version {one}: `fraud-detect judge --version {two}`" in err
+    code, out, _ = run("promote", "--version", two, "--why", "tried", "--force", "--json")
+    said = {"version": two, "previous": one, "outcome": "promoted", "kind": "forced"}
+    assert (code, json.loads(out)) == (0, said)
     code, out, _ = run("models", "--json")
     rows = {row["version"]: row for row in json.loads(out)["versions"]}
     assert code == 0

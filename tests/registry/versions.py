@@ -11,12 +11,17 @@ from tests.bundles import tiny_bundle
 
 def log_versions(settings: Settings, count: int) -> list[registry.RegisteredVersion]:
     """Empty the registry and log `count` versions; version n's bundle has the seed n."""
+    empty(settings)
+    return [log_version(settings, seed) for seed in range(1, count + 1)]
+
+
+def empty(settings: Settings) -> None:
+    """Delete every version and what is remembered of them."""
     with connected(settings) as client:
         try:
             client.delete_registered_model(registry.MODEL)
         except MlflowException as exc:
             assert exc.error_code == "RESOURCE_DOES_NOT_EXIST", exc
-    return [log_version(settings, seed) for seed in range(1, count + 1)]
 
 
 def log_version(settings: Settings, seed: int) -> registry.RegisteredVersion:
@@ -32,13 +37,14 @@ def reset(settings: Settings) -> None:
     """Take every version out of Production and forget what was there."""
     with connected(settings) as client:
         seen = registry.look(settings)
-        if seen.alias is not None:
-            client.delete_registered_model_alias(registry.MODEL, registry.ALIAS)
         for version in seen.versions.values():
+            for alias in version.aliases:
+                client.delete_registered_model_alias(registry.MODEL, alias)
             if version.stage != "None":
                 client.transition_model_version_stage(registry.MODEL, version.version, "None")
-            if registry.REFUSED in version.tags:
-                client.delete_model_version_tag(registry.MODEL, version.version, registry.REFUSED)
+            for tag in version.tags:
+                if tag == registry.REFUSED or tag.startswith(("gate", "promoted_", "rolled_back_")):
+                    client.delete_model_version_tag(registry.MODEL, version.version, tag)
         client.delete_registered_model_tag(registry.MODEL, MEMORY)
 
 
