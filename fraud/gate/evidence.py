@@ -227,7 +227,8 @@ def missed_floors(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(
         name
         for name, floor in floors.items()
-        if floor != oracles.get(name)
+        if name in values
+        and floor != oracles.get(name)
         and not (values[name] < floor if name in SMALLER_IS_BETTER else values[name] > floor)
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fraud.errors import RefusedError
+from fraud.errors import RefusedError, StateError
 from fraud.model import Bundle
 from fraud.registry.look import Look
 from fraud.registry.verdicts import recorded
@@ -35,7 +35,8 @@ def judged(seen: Look, version: str, bundle: Bundle) -> Admission:
     """Let in what the gate's verdict on it lets in; the first model only has to be better than chance.
 
     Raises:
-        RefusedError: the verdict is another, or none, or was about another champion.
+        RefusedError: the verdict is another, or was about another champion.
+        StateError: there is no verdict.
     """
     from fraud.gate import missed_floors  # compiles; the watcher, which imports this package, has no use for it
 
@@ -50,7 +51,7 @@ def judged(seen: Look, version: str, bundle: Bundle) -> Admission:
             raise RefusedError(f"version {version} was judged `{said.outcome}`: {'; '.join(said.reasons)}")
         return Admission("first")
     if said is None:
-        raise RefusedError(f"version {version} hasn't been compared with version {champion}: {again} does it")
+        raise StateError(f"version {version} hasn't been compared with version {champion}: {again} does it")
     if said.champion != champion:
         before = "nothing was" if said.champion is None else f"version {said.champion} was"
         raise RefusedError(
@@ -65,5 +66,5 @@ def forced(seen: Look, version: str, bundle: Bundle) -> Admission:
     """Let everything in, and keep what the gate said against it."""
     try:
         return judged(seen, version, bundle)
-    except RefusedError as exc:
+    except StateError as exc:
         return Admission("forced", str(exc))

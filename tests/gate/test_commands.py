@@ -139,6 +139,8 @@ def test_a_worse_one_is_kept_out_and_can_be_forced(
     assert code == 1
     assert "isn't better than chance in" in err
     promote(stack_settings, new)
+    code, _, err = run("promote", "--version", shuffled, "--if-better")
+    assert code == 1, "not judged is no verdict"
     code, found, err = run("judge", "--version", shuffled, "--from", str(tables), "--json")
     assert (code, found["outcome"], found["kind"]) == (0, "keep", None)
     assert "the champion stays" in err
@@ -255,7 +257,7 @@ def test_an_edited_verdict_says_nothing(versions: dict[str, str], stack_settings
             promote(stack_settings, new)
         client.set_model_version_tag(registry.MODEL, new, "gate_verdict", "{}")
     assert recorded(tags(stack_settings, new)) is None
-    with pytest.raises(RefusedError, match="hasn't been compared"):
+    with pytest.raises(StateError, match="hasn't been compared"):
         promote(stack_settings, new)
 
 
