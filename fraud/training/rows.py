@@ -27,6 +27,7 @@ class LabelledRows:
         times: shape (n,), int64, ms since the epoch, UTC.
         frauds: shape (n,), bool, as known at `as_of`.
         cards: shape (n,), int64 from 0 on: the user of each row.
+        merchants: shape (n,), int64 from 0 on: its merchant.
         as_of: the moment of the label clock, ms.
         maturity: how old a row must be at that moment, ms.
     """
@@ -35,6 +36,7 @@ class LabelledRows:
     times: npt.NDArray[np.int64]
     frauds: npt.NDArray[np.bool_]
     cards: npt.NDArray[np.int64]
+    merchants: npt.NDArray[np.int64]
     as_of: int
     maturity: int
 
@@ -77,10 +79,16 @@ def labelled_rows(
         matrix=built.matrix[keep],
         times=times[: len(seen)][keep],
         frauds=_verdicts(rows, labels, clock),
-        cards=rows["user_id"].rank("dense").cast(pl.Int64).to_numpy() - 1,
+        cards=_codes(rows["user_id"]),
+        merchants=_codes(rows["merchant_id"]),
         as_of=clock,
         maturity=age,
     )
+
+
+def _codes(ids: pl.Series) -> npt.NDArray[np.int64]:
+    """Number the ids from 0 on, in their order."""
+    return ids.rank("dense").cast(pl.Int64).to_numpy() - 1
 
 
 def _verdicts(rows: pl.DataFrame, labels: pl.DataFrame, clock: int) -> npt.NDArray[np.bool_]:

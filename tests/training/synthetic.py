@@ -20,6 +20,7 @@ def synthetic_rows(count: int = 6_000, days: int = 40, seed: int = 0) -> Labelle
         times=times,
         frauds=risk > 3.9,
         cards=rng.integers(0, 300, count),
+        merchants=rng.integers(0, 60, count),
         as_of=BEGIN + (days + 7) * DAY,
         maturity=7 * DAY,
     )

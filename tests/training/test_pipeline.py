@@ -1,6 +1,7 @@
 """A training is a function: same rows and seed, same bytes; nothing is judged on what was fitted."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,9 +53,7 @@ def test_the_judged_labels_change_nothing_but_the_judgement(rows: LabelledRows, 
     frauds = rows.frauds.copy()
     judged = trained.parts["judge"].index
     frauds[judged] = np.roll(frauds[judged], 7)
-    other = train(
-        LabelledRows(rows.matrix, rows.times, frauds, rows.cards, rows.as_of, rows.maturity), SMALL, seed=3, threads=1
-    )
+    other = train(replace(rows, frauds=frauds), SMALL, seed=3, threads=1)
     assert other.bundle.booster == trained.bundle.booster
     assert other.bundle.calibrator == trained.bundle.calibrator
     assert (other.bundle.review, other.bundle.block) == (trained.bundle.review, trained.bundle.block)
@@ -63,8 +62,8 @@ def test_the_judged_labels_change_nothing_but_the_judgement(rows: LabelledRows, 
 
 def test_rows_in_another_order_of_arrival_are_cut_by_time(rows: LabelledRows, trained: Trained) -> None:
     order = np.random.default_rng(1).permutation(len(rows.times))
-    mixed = LabelledRows(
-        rows.matrix[order], rows.times[order], rows.frauds[order], rows.cards[order], rows.as_of, rows.maturity
+    mixed = replace(
+        rows, matrix=rows.matrix[order], times=rows.times[order], frauds=rows.frauds[order], cards=rows.cards[order]
     )
     parts = train(mixed, SMALL, seed=3, threads=1).parts
     for name, part in parts.items():
@@ -91,7 +90,7 @@ def test_the_histograms_hold_every_fitted_row(trained: Trained) -> None:
 
 def test_a_part_without_frauds_is_named_with_what_to_do(rows: LabelledRows) -> None:
     late = rows.times >= rows.times.min() + 36 * DAY
-    few = LabelledRows(rows.matrix, rows.times, rows.frauds & ~late, rows.cards, rows.as_of, rows.maturity)
+    few = replace(rows, frauds=rows.frauds & ~late)
     with pytest.raises(ModelError, match=r"part `judge` \(2026-02-0.* has \d+ frauds .* at least 30.*--min-frauds"):
         train(few, SMALL)
 

@@ -1,5 +1,6 @@
 """The Handbook's protocol: on synthetic rows its arithmetic, on the Handbook's own file its figures."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def test_the_newest_weeks_end_with_the_data(rows: LabelledRows) -> None:
     assert newest_weeks(rows) == [date(2026, 1, 3), date(2026, 1, 10)]
     assert newest_weeks(rows, 1) == [date(2026, 1, 10)]
     short = rows.times < rows.times.min() + 19 * DAY
-    fewer = LabelledRows(rows.matrix[short], rows.times[short], rows.frauds[short], rows.cards[short], 0, 0)
+    fewer = replace(rows, times=rows.times[short])
     with pytest.raises(ConfigError, match="needs 21"):
         newest_weeks(fewer)
 
