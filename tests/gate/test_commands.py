@@ -159,6 +159,12 @@ def test_a_worse_one_is_kept_out_and_can_be_forced(
     assert "was judged `keep`" in known["promoted_over"]
     assert registry.look(stack_settings).reference == new
 
+    assert run("rollback")[0] == 0
+    say_of(stack_settings, shuffled, new)
+    promote(stack_settings, shuffled)
+    assert tags(stack_settings, shuffled)["promoted_kind"] == "better"
+    assert "promoted_over" not in tags(stack_settings, shuffled)
+
 
 def test_an_equal_one_follows_an_old_champion_only(
     versions: dict[str, str], tables: Path, stack_settings: Settings, run: Run
