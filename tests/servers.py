@@ -26,7 +26,7 @@ _PR_SET_PDEATHSIG = 1
 
 def settings(home: Path, **changes: Any) -> Settings:
     """Return settings with a home of their own and free ports; nothing is started."""
-    ports = free_ports(4)
+    ports = free_ports(6)
     home.mkdir(parents=True, exist_ok=True)
     CACHE.mkdir(parents=True, exist_ok=True)
     if not (home / "cache").exists():
@@ -37,6 +37,8 @@ def settings(home: Path, **changes: Any) -> Settings:
         "s3_endpoint": f"http://127.0.0.1:{ports[1]}",
         "mlflow_uri": f"http://127.0.0.1:{ports[2]}",
         "spark_ui_port": ports[3],
+        "archive_ui_port": ports[4],
+        "airflow_uri": f"http://127.0.0.1:{ports[5]}",
         "watch_seconds": 0.2,
     }
     return Settings.load({}, **(values | changes))

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")]
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red", "running": "green", "failed": "red"}
+TITLES = {
+    "airflow": "Airflow",
+    "archive": "Spark UI (archive job)",
+    "score": "Spark UI (score job)",
+    "mlflow": "MLflow",
+    "s3": "S3",
+    "kafka": "Kafka",
+}
 FIRST_STEPS = """
 Nothing is scored before there is a model. Next, with a simulated past or tables of your own:
   fraud-detect simulate --days 60 --out past
@@ -33,7 +41,7 @@ NEXT_STEPS = """
 
 @app.command()
 def up(as_json: Json = False) -> None:
-    """Start Kafka, S3, MLflow and the score job, supervised, and return when they serve.
+    """Start Kafka, S3, MLflow, the score job, the archive job and Airflow, supervised; return when they serve.
 
     What runs already stays as it is. They outlive this terminal; `down` stops them. Ctrl-C meanwhile stops
     what was started.
@@ -60,7 +68,7 @@ def down(
 ) -> None:
     """Stop what `up` started. The data stay, unless they are to be wiped.
 
-    With --wipe the topics, the models, the online store and the checkpoint go; jars and logs stay.
+    With --wipe the topics, the models, the online store, the checkpoints and Airflow's runs go; jars and logs stay.
     """
     from fraud.stack import wipe as wiping
     from fraud.stack.supervisor import Stack
@@ -94,6 +102,8 @@ def status(as_json: Json = False) -> None:
         emit(_report(chosen, found))
     elif found:
         stderr().print(_states(found))
+        for line in [line for each in found for line in _login(chosen, each)]:
+            say(f" Airflow: {line}")
         say(f" logs in {chosen.logs.absolute()}")
     else:
         say(f"nothing is up in {chosen.home.absolute()}; `fraud-detect up` starts it")
@@ -104,7 +114,8 @@ def doctor(as_json: Json = False) -> None:
     """Say what is wrong with the platform and what to do about it; exit 1 if anything is.
 
     Looks at Java, jars, disk, ports, topics and their settings, buckets, the model in Production and whether
-    the store serves it, the store's headroom, its leases, and how far it is behind the topic.
+    the store serves it, the store's headroom, its leases, how far store and lake are behind the topics, and
+    whether Airflow is healthy, can read its DAGs and has retrained.
     """
     from fraud.stack.doctor import examine
 
@@ -138,6 +149,7 @@ def _report(chosen: "Settings", found: "list[Status]") -> dict[str, Any]:
             "address": each.entry.address,
             "ui": each.entry.ui,
             "log": each.entry.log,
+            **_login_file(chosen, each),
         }
         for each in found
     ]
@@ -146,12 +158,32 @@ def _report(chosen: "Settings", found: "list[Status]") -> dict[str, Any]:
 
 
 def _addresses(chosen: "Settings", started: "list[Status]") -> "Table":
-    titles = {"score": "Spark UI (score job)", "mlflow": "MLflow", "s3": "S3", "kafka": "Kafka"}
     table = _table("", "")
     for each in reversed(started):
-        table.add_row(titles.get(each.entry.name, each.entry.name), each.entry.ui or each.entry.address)
+        # A part without an address of its own is no place to go to.
+        if each.entry.name in TITLES:
+            table.add_row(TITLES[each.entry.name], each.entry.ui or each.entry.address)
+        for line in _login(chosen, each):
+            table.add_row("", line)
     table.add_row("Logs", str(chosen.logs.absolute()))
     return table
+
+
+def _login(chosen: "Settings", status: "Status") -> list[str]:
+    """Return what to type at a UI that asks for it: for a person's own screen, never as JSON."""
+    from fraud.stack import airflow
+
+    known = airflow.password(chosen) if status.entry.name == airflow.NAME else None
+    return [] if known is None else [f"login {airflow.USER}, password {known}"]
+
+
+def _login_file(chosen: "Settings", status: "Status") -> dict[str, Any]:
+    """Return, of a program that asks for a login, the user and the file that holds the password."""
+    from fraud.stack import airflow
+
+    if status.entry.name != airflow.NAME:
+        return {}
+    return {"login": {"user": airflow.USER, "password_file": str(airflow.password_file(chosen))}}
 
 
 def _states(found: "list[Status]") -> "Table":

@@ -1,7 +1,8 @@
 """`doctor`: what is wrong with the platform of this home, and what to do about it.
 
 It changes nothing and starts nothing. The checks of one part stand together: here those of the machine (Java,
-jars, disk, ports, processes), in `doctor_services` those of what runs on it.
+jars, disk, ports, processes), in `doctor_services` those of what runs on it, in `doctor_loop` those of what
+brings labels back: the archive job and Airflow.
 """
 
 import shutil
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from fraud.settings import PREFIX, Settings
+from fraud.stack import doctor_loop as loop
 from fraud.stack import doctor_services as services
 from fraud.stack import jars, ports, processes
 from fraud.stack.finding import Finding, findings, ok, problem, warning
@@ -35,6 +37,7 @@ def examine(settings: Settings, now: int) -> Iterator[Finding]:
         "store": partial(services.store, settings, now),
         "positions": partial(services.positions, settings),
         "score": partial(services.score, settings, now),
+        "airflow": partial(loop.airflow, settings),
     }.items():
         yield from findings(topic, check)
 
@@ -90,7 +93,7 @@ def _programs(settings: Settings) -> Iterator[Finding]:
 
 def _ports(settings: Settings) -> Iterator[Finding]:
     home = settings.home.absolute()
-    named = [(field, settings.port(field)) for field in ("kafka_bootstrap", "s3_endpoint", "mlflow_uri")]
+    named = [(field, settings.port(field)) for field in ("kafka_bootstrap", "s3_endpoint", "mlflow_uri", "airflow_uri")]
     for field, port in [*named, ("spark_ui_port", settings.spark_ui_port)]:
         setting = f"{PREFIX}{field.upper()}"
         if not services.is_local(settings, field) or port == 0:

@@ -25,19 +25,19 @@ TRAIN = "`fraud-detect train --from DIR` makes one, `fraud-detect promote` puts 
 def is_local(settings: Settings, field: str) -> bool:
     """Tell whether an address setting names this machine's loopback."""
     value = str(getattr(settings, field))
-    if field == "spark_ui_port":
+    if field.endswith("_port"):
         return True
     return urlsplit(value if "//" in value else f"//{value}").hostname in (LOOPBACK, "localhost")
 
 
-def _is_away(settings: Settings, field: str) -> bool:
+def is_away(settings: Settings, field: str) -> bool:
     """Tell whether nobody listens; the finding about the port says so already."""
     return is_local(settings, field) and not is_open(settings.port(field))
 
 
 def kafka(settings: Settings) -> Iterator[Finding]:
     """Compare the topics with what they should be."""
-    if _is_away(settings, "kafka_bootstrap"):
+    if is_away(settings, "kafka_bootstrap"):
         return
     wrong = bus.topic_problems(settings)
     yield from (problem("kafka", message) for message in wrong)
@@ -49,7 +49,7 @@ def s3(settings: Settings) -> Iterator[Finding]:
     """Look for the buckets."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    if _is_away(settings, "s3_endpoint"):
+    if is_away(settings, "s3_endpoint"):
         return
     try:
         present = {bucket["Name"] for bucket in s3_client(settings).list_buckets()["Buckets"]}
@@ -67,7 +67,7 @@ def s3(settings: Settings) -> Iterator[Finding]:
 
 def mlflow(settings: Settings) -> Iterator[Finding]:
     """Compare who holds the alias Production with what the online store serves."""
-    if _is_away(settings, "mlflow_uri"):
+    if is_away(settings, "mlflow_uri"):
         return
     version = production(settings)
     with opened(settings) as store:
@@ -152,7 +152,7 @@ def store(settings: Settings, now: int) -> Iterator[Finding]:
 
 def positions(settings: Settings) -> Iterator[Finding]:
     """Compare the store's positions with the topic: do they continue each other, and how far behind is it."""
-    if _is_away(settings, "kafka_bootstrap"):
+    if is_away(settings, "kafka_bootstrap"):
         return
     with opened(settings) as found:
         if found is not None and found.histories.positions():

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from fraud.errors import ConfigError
 from fraud.settings import PREFIX, Settings, without_secrets
-from fraud.stack import kafka, mlflow, score, seaweed
+from fraud.stack import airflow, kafka, mlflow, score, seaweed
 from fraud.stack.ports import LOOPBACK
 from fraud.stack.program import Program
 
@@ -20,16 +20,22 @@ def servers(settings: Settings, sockets: Path) -> list[Program]:
         ServiceError: Kafka's jars can't be fetched.
     """
     for field in ADDRESSES:
-        value = str(getattr(settings, field))
-        host = urlsplit(value if "//" in value else f"//{value}").hostname
-        if host not in (LOOPBACK, "localhost") or "," in value:
-            raise ConfigError(
-                f"{PREFIX}{field.upper()}={without_secrets(value)} isn't on this machine's loopback: the embedded "
-                f"servers listen on {LOOPBACK} only; unset it for them, or start what they replace yourself"
-            )
+        require_loopback(settings, field)
     return [seaweed.program(settings, sockets), kafka.program(settings), mlflow.program(settings)]
 
 
+def require_loopback(settings: Settings, field: str) -> None:
+    """Raise ConfigError unless an address setting names this machine's loopback, where the embedded servers listen."""
+    value = str(getattr(settings, field))
+    host = urlsplit(value if "//" in value else f"//{value}").hostname
+    if host not in (LOOPBACK, "localhost") or "," in value:
+        raise ConfigError(
+            f"{PREFIX}{field.upper()}={without_secrets(value)} isn't on this machine's loopback: the embedded "
+            f"servers listen on {LOOPBACK} only; unset it for them, or start what they replace yourself"
+        )
+
+
 def platform(settings: Settings, sockets: Path) -> list[Program]:
-    """Describe the servers and the score job; raises as `servers`."""
-    return [*servers(settings, sockets), score.program(settings)]
+    """Describe the servers, the score job and Airflow; raises as `servers`."""
+    require_loopback(settings, "airflow_uri")
+    return [*servers(settings, sockets), score.program(settings), *airflow.programs(settings)]

@@ -17,7 +17,7 @@ import pytest
 from fraud import bus
 from fraud.s3 import LAKE_BUCKET, s3_client
 from fraud.settings import Settings
-from fraud.stack import processes
+from fraud.stack import airflow, processes
 from fraud.stack.ports import is_open
 from tests import servers
 
@@ -68,11 +68,24 @@ def up(settings: Settings) -> str:
 
 
 def test_up_says_where_everything_is_and_what_to_do_next(settings: Settings, up: str) -> None:
-    for address in (f"http://127.0.0.1:{settings.spark_ui_port}", settings.mlflow_uri, settings.s3_endpoint):
+    uis = (f"http://127.0.0.1:{settings.spark_ui_port}", settings.mlflow_uri, settings.airflow_uri)
+    for address in (*uis, settings.s3_endpoint):
         assert address in up
     assert settings.kafka_bootstrap in up
     assert str(settings.logs) in up
     assert "fraud-detect train" in up
+    assert f"login admin, password {airflow.password(settings)}" in up
+
+
+def test_the_login_is_the_owners_alone_and_never_in_json(settings: Settings, up: str) -> None:
+    password = airflow.password(settings)
+    assert password is not None
+    kept = airflow.password_file(settings)
+    assert kept.stat().st_mode & 0o077 == 0
+    assert password in command(settings, "status").stderr
+    found = command(settings, "status", "--json").stdout
+    assert password not in found
+    assert str(kept) in found
 
 
 def listening(settings: Settings) -> dict[tuple[str, int], str]:
@@ -89,7 +102,7 @@ def listening(settings: Settings) -> dict[tuple[str, int], str]:
 def test_everything_listens_on_loopback_only(settings: Settings, up: str) -> None:
     found = listening(settings)
     ports = {port for _, port in found}
-    assert {settings.port(name) for name in ("kafka_bootstrap", "mlflow_uri", "s3_endpoint")} <= ports
+    assert {settings.port(name) for name in ("kafka_bootstrap", "mlflow_uri", "s3_endpoint", "airflow_uri")} <= ports
     assert settings.spark_ui_port in ports
     # A JVM's dual-stack socket shows 127.0.0.1 as an IPv4 address mapped into IPv6.
     loopback = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}

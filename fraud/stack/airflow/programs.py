@@ -74,7 +74,8 @@ def programs(settings: Settings) -> list[Program]:
 def variables(settings: Settings) -> dict[str, str]:
     """Return the variables of every part, secrets among them; makes AIRFLOW_HOME and the keys."""
     home = folder(settings)
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    logs = settings.logs.absolute() / "airflow"
     port = settings.port("airflow_uri")
     return {
         **settings.environment(),
@@ -95,11 +96,14 @@ def variables(settings: Settings) -> dict[str, str]:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
-        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(settings.logs.absolute() / "airflow"),
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(logs),
+        "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(logs / "dag_processor"),
         # A task whose process was killed is noticed after this, and tried again.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "DO_NOT_TRACK": "true",
+        # Its processes give themselves titles, in the place of the environment by which `down` knows them.
+        "SPT_NOENV": "1",
         **keys(settings),
     }
 
