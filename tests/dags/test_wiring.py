@@ -1,33 +1,17 @@
 """What the DAGs call, in which order, with which words; what they do about failures. Commands are recorded, not run."""
 
 import json
-import shlex
-import stat
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from tests.dags import recorder, rig
+from tests.dags.answers import ANSWERS, DATASET, KEPT, URI
 
 pytestmark = pytest.mark.server  # a real Airflow, with a database
 
 TASKS = ["wait_for_archive", "build_dataset", "check_dataset", "train", "judge", "promote_or_keep", "report"]
-# A folder's name may hold what a shell would take for something else.
-URI = "/lake of 'ours' $(touch never) `x`/datasets/T"
-DATASET = {"uri": URI, "as_of": "2026-11-20T03:00:00.000Z", "rows": 1000, "frauds": 10, "sha256": "ab" * 32}
-PROMOTED = {"version": "3", "previous": "2", "outcome": "promoted", "kind": "better", "reasons": ["ΔAP is above 0"]}
-KEPT = {"version": "3", "previous": "2", "outcome": "kept", "kind": None, "reasons": ["ΔAP isn't above 0"]}
-ANSWERS: dict[str, dict[str, Any]] = {
-    "archive": {"stdout": "{}"},
-    # Only the last line is the result.
-    "dataset": {"stdout": f"a word too many\n{json.dumps(DATASET)}"},
-    "train": {"stdout": json.dumps({"version": "3", "run_id": "r1"})},
-    "judge": {"stdout": json.dumps({"outcome": "promote", "reasons": ["ΔAP is above 0"]})},
-    "promote": {"stdout": json.dumps(PROMOTED)},
-    "maintain": {"stdout": json.dumps({"removed": 4})},
-}
 
 
 @dataclass(frozen=True)
@@ -57,23 +41,19 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recorded]:
     """Every scenario, run in one process: importing Airflow takes longer than a run."""
     home = tmp_path_factory.mktemp("wiring")
-    command = home / "a command" / "fraud-detect"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(recorder.__file__)} "$@"\n')
-    command.chmod(command.stat().st_mode | stat.S_IXUSR)
     wanted = []
     for name, scenario in SCENARIOS.items():
         folder = home / name
         folder.mkdir()
-        (folder / "answers.json").write_text(json.dumps(ANSWERS | scenario.get("answers", {})))
-        variables = {"RECORDER": str(folder), "FRAUD_COMMAND": str(command), "FRAUD_LAKE_URI": "s3://elsewhere"}
+        command = recorder.install(folder, ANSWERS | scenario.get("answers", {}))
+        variables = {"FRAUD_COMMAND": str(command), "FRAUD_LAKE_URI": "s3://elsewhere"}
         wanted.append({"dag": scenario.get("dag", "retrain"), "conf": scenario["conf"], "environment": variables})
     airflow = rig.database(home / "airflow")
     runs = rig.run(airflow, wanted, home / "driver.log")
     found = {}
     for name, run in zip(SCENARIOS, runs, strict=True):
-        lines = [json.loads(line) for line in (home / name / "calls.jsonl").read_text().splitlines()]
-        found[name] = Recorded(run, [line["arguments"] for line in lines], lines[0]["environment"])
+        calls = recorder.calls(home / name)
+        found[name] = Recorded(run, [call["arguments"] for call in calls], calls[0]["environment"])
     return found
 
 
