@@ -1,0 +1,62 @@
+"""The lake's rows as the rest of the platform reads them: in arrival order, with the core's own types."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from fraud.builder import CHANGES
+from fraud.lake.faults import reading
+from fraud.lake.tables import BACKFILL, PROFILE_CHANGES, TRANSACTIONS
+
+if TYPE_CHECKING:
+    from fraud.lake import Lake
+
+SOURCE = ["topic_id", "partition", "offset"]
+
+
+def transactions(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Return rows of the table `transactions` as `fraud.builder` reads them, in arrival order.
+
+    That is: what was loaded before what was streamed, a topic's incarnations by their first broker time, then
+    partition and offset. `timestamp` is in milliseconds, `digest` unsigned; the position's columns stay.
+    """
+    first = rows.group_by("topic_id").agg(pl.col("broker_time").min().alias("_first"))
+    return (
+        rows.join(first, on="topic_id", how="left")
+        .sort(pl.col("topic_id") != BACKFILL, "_first", *SOURCE)
+        .drop("_first")
+        .with_columns(
+            pl.col("timestamp").dt.cast_time_unit("ms"),
+            pl.col("digest").reinterpret(signed=False),
+        )
+    )
+
+
+def changes(rows: pl.LazyFrame) -> pl.DataFrame:
+    """Return rows of the table `profile_changes` as `fraud.builder.CHANGES`: summed per merchant, quarter, effective.
+
+    Raises:
+        ServiceError: S3 is away. DataError: the table is damaged.
+    """
+    summed = (
+        rows.group_by("merchant_id", "quarter", "effective")
+        .agg(pl.col("transactions").sum(), pl.col("frauds").sum())
+        .select(pl.col(name).cast(kind) for name, kind in CHANGES.items())
+        .sort("merchant_id", "quarter", "effective")
+    )
+    with reading("the lake's table profile_changes"):
+        return summed.collect()
+
+
+def accepted(lake: "Lake", cut: Mapping[str, int]) -> pl.LazyFrame:
+    """Return the rows of `transactions` in a cut that were accepted: those that `profile_changes` counts.
+
+    Columns as the table has them; `transactions` brings them into arrival order.
+    """
+    counted = (
+        lake.at(PROFILE_CHANGES, cut)
+        .filter((pl.col("transactions") == 1) & (pl.col("cause") == TRANSACTIONS.topic))
+        .select(SOURCE)
+    )
+    return lake.at(TRANSACTIONS, cut).join(counted, on=SOURCE, how="semi")
