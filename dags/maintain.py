@@ -39,7 +39,8 @@ def maintain() -> None:
     @task.bash(append_env=True, output_processor=json.loads)
     def clean_up() -> str:
         """Compact and remove; the result counts the files, rows and runs."""
-        return '"${FRAUD_COMMAND:-fraud-detect}" maintain --json'
+        # What it says to people is logged as it comes, its result comes last.
+        return 'set -e; result=$("${FRAUD_COMMAND:-fraud-detect}" maintain --json); echo "$result"'
 
     clean_up()
 

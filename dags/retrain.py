@@ -47,6 +47,11 @@ VERSION = "{{ ti.xcom_pull(task_ids='train')['version'] }}"
 command = partial(task.bash, append_env=True, output_processor=json.loads)
 
 
+def call(words: str) -> str:
+    """Return the shell's words for a command: what it says to people is logged as it comes, its result comes last."""
+    return f'set -e; result=$("${{FRAUD_COMMAND:-fraud-detect}}" {words}); echo "$result"'
+
+
 def announce(context: Any, result: Any) -> None:
     """Tell the followers of the asset that a version is in Production, if one was put there."""
     if result["outcome"] == "promoted":
@@ -92,18 +97,18 @@ def retrain() -> None:
     @command(execution_timeout=timedelta(minutes=20))
     def wait_for_archive() -> str:
         """Wait until everything that the topics hold now is in the lake."""
-        return '"${FRAUD_COMMAND:-fraud-detect}" archive --wait --timeout 15m --json'
+        return call("archive --wait --timeout 15m --json")
 
     @command(env={"AS_OF": AS_OF})
     def build_dataset() -> str:
         """Build the training set as of the moment; one that exists is built again and must have the same hash."""
-        return '"${FRAUD_COMMAND:-fraud-detect}" dataset --as-of "$AS_OF" --json'
+        return call('dataset --as-of "$AS_OF" --json')
 
     # What is wrong with the rows is wrong the second time too; one retry is for a process that was killed.
     @command(env={"DATASET": DATASET}, retries=1)
     def check_dataset() -> str:
         """Refuse a training set whose counts, label rate or features can't be right."""
-        return '"${FRAUD_COMMAND:-fraud-detect}" dataset --check "$DATASET" --json'
+        return call('dataset --check "$DATASET" --json')
 
     @command(
         env={"DATASET": DATASET, "SEED": "{{ params.seed }}", "CANDIDATES": "{{ params.candidates }}"},
@@ -111,15 +116,12 @@ def retrain() -> None:
     )
     def train() -> str:
         """Search, train, calibrate and register a version; one trained the same way before is taken instead."""
-        return (
-            '"${FRAUD_COMMAND:-fraud-detect}" train --dataset "$DATASET" '
-            '--candidates "$CANDIDATES" --seed "$SEED" --reuse --json'
-        )
+        return call('train --dataset "$DATASET" --candidates "$CANDIDATES" --seed "$SEED" --reuse --json')
 
     @command(env={"DATASET": DATASET, "VERSION": VERSION})
     def judge() -> str:
         """Compare the version with the one in Production, on the same rows; the verdict is written on the version."""
-        return '"${FRAUD_COMMAND:-fraud-detect}" judge --version "$VERSION" --dataset "$DATASET" --json'
+        return call('judge --version "$VERSION" --dataset "$DATASET" --json')
 
     @command(
         env={
@@ -132,10 +134,7 @@ def retrain() -> None:
     )
     def promote_or_keep() -> str:
         """Move the version into Production if its verdict says so; otherwise the champion stays."""
-        return (
-            '"${FRAUD_COMMAND:-fraud-detect}" promote --version "$VERSION" --why "$WHY" --if-better '
-            '${FORCE:+"$FORCE"} --json'
-        )
+        return call('promote --version "$VERSION" --why "$WHY" --if-better ${FORCE:+"$FORCE"} --json')
 
     @task
     def report(dataset: Any, trained: Any, judged: Any, ended: Any) -> str:
