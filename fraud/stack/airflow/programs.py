@@ -6,6 +6,7 @@ since no task of ours waits for an event.
 """
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import fraud
@@ -27,8 +28,10 @@ def programs(settings: Settings) -> list[Program]:
     """Describe the three parts at FRAUD_AIRFLOW_URI's port; tasks run commands with exactly these settings.
 
     Raises:
-        ConfigError: the DAGs' folder or the command isn't where this code is installed.
+        ConfigError: Airflow isn't installed, or the DAGs' folder or the command isn't where this code is.
     """
+    if find_spec("airflow") is None:
+        raise ConfigError("Airflow isn't installed: pip install 'fraud-detect[airflow]', or `make setup` in a clone")
     environment = variables(settings)
     port = settings.port("airflow_uri")
     address = f"http://{LOOPBACK}:{port}"
