@@ -9,7 +9,8 @@
 Delivery: each batch of a query once, however often it is appended again; one after another per query and table.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 
 import polars as pl
 import pyarrow as pa
@@ -17,7 +18,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from fraud.errors import DataError
-from fraud.lake import writing
+from fraud.lake import upkeep, writing
 from fraud.lake.faults import CURE, reading
 from fraud.lake.place import Place, place_of
 from fraud.lake.tables import BACKFILL, TABLES, Table
@@ -27,6 +28,8 @@ __all__ = ["Lake", "Place", "open_lake", "reading"]
 
 DATASETS = "datasets"  # training sets, each with the manifest that holds its cut (`fraud.dataset`)
 ARCHIVE = "_archive"  # what the archive job remembers besides its tables
+
+Say = Callable[[str], None]
 
 
 def open_lake(settings: Settings) -> "Lake":
@@ -104,6 +107,39 @@ class Lake:
         with reading(f"the lake's table {self._uri(table)}"):
             rows = newest.collect().rows()
         return {(topic, partition): end for topic, partition, end in rows}
+
+    def compact(self, table: Table) -> int:
+        """Write the table's small files of a day into one; return how many went. Its rows stay what they are."""
+        delta = self._open(table)
+        if delta is None:
+            return 0
+        with reading(f"the lake's table {self._uri(table)}"):
+            return upkeep.compact(delta)
+
+    def maintain(
+        self, *, now: datetime, cut_days: float, grace: timedelta = upkeep.GRACE, say: Say = lambda _words: None
+    ) -> dict[str, upkeep.Upkept]:
+        """Compact every table and remove the files that nothing refers to any more; return what was done to each.
+
+        What stays: every file of the newest version, of each version that a training set's cut of the last
+        `cut_days` names, and whatever was replaced within `grace`: somebody may be reading it, or building a
+        training set whose manifest isn't written yet. Log entries stay all.
+
+        Raises:
+            DataError: a manifest can't be read, so that it isn't known what it refers to; nothing was removed.
+        """
+        kept = upkeep.versions_in_use(self.place, DATASETS, now - timedelta(days=cut_days))
+        done = {}
+        for table in TABLES:
+            delta = self._open(table)
+            if delta is None:
+                continue
+            with reading(f"the lake's table {self._uri(table)}"):
+                done[table.name] = upkeep.maintain(
+                    self.place, delta, table.name, sorted(kept.get(table.name, ())), grace
+                )
+            say(f"{table.name}: {done[table.name].words()}")
+        return done
 
     def wipe(self) -> None:
         """Remove every table, the training sets made of them and what the archive job remembers."""

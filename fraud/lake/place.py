@@ -1,5 +1,6 @@
 """Where the lake is: a bucket or a folder, how delta-rs reaches it, and its plain files."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,11 +58,9 @@ def place_of(settings: Settings) -> Place:
         ConfigError: it is neither s3://bucket nor a folder.
     """
     uri = settings.lake_uri.rstrip("/")
-    if uri.startswith(S3):
-        if not urlsplit(uri).netloc:
-            raise ConfigError(f"FRAUD_LAKE_URI={settings.lake_uri!r} names no bucket; write s3://bucket or a folder")
+    if uri.startswith(S3) and urlsplit(uri).netloc:
         return _bucket(settings, uri)
-    if "://" in uri or not uri:
+    if re.match(r"[\w+]+:", uri) or not uri:
         raise ConfigError(f"FRAUD_LAKE_URI={settings.lake_uri!r} is refused; write s3://bucket or a folder")
     folder = str(Path(uri).absolute())
     return Place(folder, folder, fs.LocalFileSystem())
