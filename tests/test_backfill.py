@@ -229,7 +229,7 @@ def test_a_wipe_removes_what_the_stream_left_but_not_the_model(store: Store, tmp
     (checkpoint / "offsets").mkdir(parents=True)
     said: list[Loaded | None] = []
     loaded = load(
-        whole(), store, partitions=PARTITIONS, clock=clock, wipe=True, checkpoint=checkpoint, keep=said.append
+        whole(), store, partitions=PARTITIONS, clock=clock, wipe=True, checkpoints=[checkpoint], keep=said.append
     )
     assert said == [None, loaded]
     assert not checkpoint.exists()
@@ -311,7 +311,13 @@ def test_the_command_places_users_as_the_topic_does(kafka: Server, stack_setting
     write_tables(simulation(), tmp_path / "past")
     home = tmp_path / "home"
     done = run(
-        home, str(tmp_path / "past"), "--until", "2024-02-10", "--json", kafka_bootstrap=stack_settings.kafka_bootstrap
+        home,
+        str(tmp_path / "past"),
+        "--no-lake",
+        "--until",
+        "2024-02-10",
+        "--json",
+        kafka_bootstrap=stack_settings.kafka_bootstrap,
     )
     assert done.returncode == 0, done.stderr
     store = open_lmdb(home / "data" / "store", map_mb=64, durability="process")

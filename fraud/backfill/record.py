@@ -41,6 +41,7 @@ class Loaded(msgspec.Struct, frozen=True):
     changes: int  # of merchant profiles
     profile_through: str
     seconds: float
+    archived: int = 0  # transactions in the lake
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -60,6 +61,11 @@ def fingerprint(path: Path) -> File:
         return File(str(path.absolute()), path.stat().st_size, sha256)
     except OSError as exc:
         raise DataError(f"{path} can't be read: {exc.strerror or exc}") from exc
+
+
+def query_of(files: tuple[File, ...]) -> str:
+    """Return the name of a past in the lake: it follows from what the files hold, not from where they lie."""
+    return f"backfill/{hashlib.sha256(''.join(file.sha256 for file in files).encode()).hexdigest()}"
 
 
 def check_files(record: Record) -> None:

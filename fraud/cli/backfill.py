@@ -1,4 +1,4 @@
-"""The command `backfill`: load a past into the online store."""
+"""The command `backfill`: load a past into the lake and the online store."""
 
 import sys
 import time
@@ -15,6 +15,7 @@ from fraud.errors import ConfigError
 if TYPE_CHECKING:
     from fraud.backfill import Past
     from fraud.backfill.record import File, Loaded, Origin
+    from fraud.lake import Lake
     from fraud.settings import Settings
 
 HANDBOOK_LABELS_AFTER = "7d"  # the book's protocol
@@ -39,19 +40,26 @@ def backfill(
     wipe: Annotated[
         bool,
         typer.Option(
-            "--wipe", help="Empty the store first: histories, profiles, positions and the score job's checkpoint."
+            "--wipe",
+            help="Empty store and lake first: histories, profiles, positions, tables, training sets and the jobs' "
+            "checkpoints.",
         ),
+    ] = False,
+    no_lake: Annotated[
+        bool, typer.Option("--no-lake", help="Leave the lake alone; load the online store only.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask before wiping.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Load a past into the online store: users' histories and merchant profiles.
+    """Load a past into the lake, and into the online store: users' histories and merchant profiles.
 
-    Stop the score job first. Refused where the store holds a past already (but with --wipe), or where
-    transactions lie beyond now. The past's files are recorded, so that `parity` finds them by itself.
+    Stop the score job and the archive job first. Refused where store or lake hold a past already (but with
+    --wipe), or where transactions lie beyond now. With the lake the past ends at --until: what comes later is
+    streamed. Where S3 isn't up the online store alone is loaded, and `dataset` won't know the past. The past's
+    files are recorded, so that `parity` finds them by itself.
     """
-    from fraud.backfill import load
-    from fraud.backfill.record import Record, write
+    from fraud.backfill import Archive, load
+    from fraud.backfill.record import Record, query_of, write
     from fraud.store import open_store
     from fraud.times import format_time
 
@@ -60,8 +68,9 @@ def backfill(
     origin = origin_of(path, kind, labels_after, until=until, merchants_only=merchants_only)
     partitions = 1 if merchants_only else _partitions(settings)
     past, files = read_past(origin)
+    lake = None if merchants_only or no_lake else _lake(settings, wipe=wipe)
     if wipe and not yes:
-        _confirm(settings)
+        _confirm(settings, lake)
 
     def keep(loaded: "Loaded | None") -> None:
         record = None if loaded is None else Record(origin, files, loaded, format_time(_clock()))
@@ -71,7 +80,15 @@ def backfill(
     store = open_store(settings)
     try:
         loaded = load(
-            past, store, partitions=partitions, clock=_clock, wipe=wipe, checkpoint=settings.checkpoint, keep=keep
+            past,
+            store,
+            partitions=partitions,
+            clock=_clock,
+            wipe=wipe,
+            checkpoints=[settings.checkpoint] if lake is None else [settings.checkpoint, _archive_checkpoint(settings)],
+            archive=None if lake is None else Archive(lake, query_of(files)),
+            say=console.say,
+            keep=keep,
         )
     finally:
         store.close()
@@ -146,16 +163,39 @@ def _partitions(settings: "Settings") -> int:
     return bus.partitions(settings.kafka_bootstrap, bus.TRANSACTIONS)
 
 
+def _lake(settings: "Settings", *, wipe: bool) -> "Lake | None":
+    """Return the lake, None where S3 isn't up: a past can be loaded before `up`."""
+    from fraud.lake import open_lake
+
+    lake = open_lake(settings)
+    if lake.place.is_reached():
+        return lake
+    stays = "nor is what it holds removed: " if wipe else ""
+    console.say(
+        f"the lake {lake.place.uri} isn't reached, S3 isn't up: the past goes into the online store alone, {stays}no "
+        "training set will know it. To have it there, run `fraud-detect up`, stop the jobs, and load it with --wipe"
+    )
+    return None
+
+
+def _archive_checkpoint(settings: "Settings") -> Path:
+    return settings.data / "checkpoints" / "archive"
+
+
 def _clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _confirm(settings: "Settings") -> None:
+def _confirm(settings: "Settings", lake: "Lake | None") -> None:
     """Ask on a terminal; elsewhere --yes is the only way."""
     from fraud.settings import without_secrets
 
     store = without_secrets(settings.store_url)
     what = f"This empties the online store {store} and removes the checkpoint {settings.checkpoint}."
+    if lake is not None:
+        what += (
+            f" It removes the lake's tables and training sets at {lake.place.uri}, and the archive job's checkpoint."
+        )
     if not sys.stdin.isatty():
         raise ConfigError(f"{what} Say --yes to do so without being asked")
     if not typer.confirm(f"{what} Go on?", err=True):
@@ -173,6 +213,8 @@ def _tell(loaded: "Loaded", *, merchants_only: bool, wipe: bool, as_json: bool) 
             "the store was emptied; its positions and Spark's checkpoint are gone too: `score` begins at the start "
             "of the topic, or with --from latest at its end"
         )
+    if loaded.archived:
+        console.say(f"{loaded.archived:,} transactions in the lake")
     if not merchants_only:
         console.say(f"{loaded.users:,} users' histories from {loaded.rows:,} transactions")
     console.say(

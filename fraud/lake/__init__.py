@@ -20,7 +20,7 @@ from deltalake.exceptions import TableNotFoundError
 from fraud.errors import DataError
 from fraud.lake import upkeep, writing
 from fraud.lake.faults import CURE, reading
-from fraud.lake.place import Place, place_of
+from fraud.lake.place import RETRIES, Place, place_of
 from fraud.lake.tables import BACKFILL, TABLES, Table
 from fraud.settings import Settings
 
@@ -90,7 +90,8 @@ class Lake:
             return _empty(table)
         self._check_files(table, delta)
         with reading(f"the lake's table {self._uri(table)}"):
-            return pl.scan_delta(delta, storage_options=dict(self.place.options) or None)
+            # polars adds delta-rs's options to these, and wants this one as a number.
+            return pl.scan_delta(delta, storage_options={"max_retries": RETRIES} if self.place.options else None)
 
     def at(self, table: Table, cut: Mapping[str, int]) -> pl.LazyFrame:
         """Return the table's rows in a cut: none where the table wasn't there yet."""

@@ -8,12 +8,13 @@ from urllib.parse import urlsplit
 
 from pyarrow import fs
 
-from fraud.errors import ConfigError
+from fraud.errors import ConfigError, DataError, ServiceError
 from fraud.lake.faults import reading
 from fraud.s3 import s3_credentials
 from fraud.settings import Settings
 
 S3 = "s3://"
+RETRIES = 4
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,14 @@ class Place:
     root: str
     files: fs.FileSystem
     options: Mapping[str, str] = field(default_factory=dict, repr=False)  # a secret is among them
+
+    def is_reached(self) -> bool:
+        """Tell whether the bucket answers, or the folder can be made."""
+        try:
+            with reading(f"the lake {self.uri}"):
+                return self.uri == self.root or self.files.get_file_info(self.root).type != fs.FileType.NotFound
+        except (ServiceError, DataError):
+            return False
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Return every file under a folder of the lake → its size; paths are relative to the folder."""
@@ -80,6 +89,8 @@ def _bucket(settings: Settings, uri: str) -> Place:
         "aws_conditional_put": "etag",
         "connect_timeout": "5s",
         "timeout": "60s",
+        "max_retries": str(RETRIES),
+        "retry_timeout": "30s",
     }
     files = fs.S3FileSystem(
         access_key=key,
