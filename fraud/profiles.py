@@ -7,6 +7,7 @@ profile that already holds the future gives the same answer as one that doesn't.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,42 @@ def unpack(values: Sequence[bytes | None]) -> Profiles:
     bounds = np.zeros(len(values) + 1, np.int64)
     np.cumsum(sizes // CHANGE.itemsize, out=bounds[1:])
     return Profiles(np.frombuffer(b"".join([v for v in values if v is not None]), CHANGE), bounds)
+
+
+def merge(
+    stored: Sequence[bytes | None], changes: Sequence[npt.NDArray[np.void]], keep_from: int | None
+) -> list[bytes]:
+    """Return the packed profiles with the changes merged in, one per merchant.
+
+    Args:
+        stored: packed profiles, None for a merchant without one.
+        changes: each merchant's, shape (n,), dtype CHANGE, in any order.
+        keep_from: changes of earlier quarters are left out; None: of none.
+
+    Raises:
+        StoreError: as `unpack`.
+    """
+    known = unpack(stored)
+    numbers = np.arange(len(stored))
+    given = np.fromiter(map(len, changes), np.int64, len(changes))
+    rows = np.concatenate([known.changes, *(part.astype(CHANGE, copy=False) for part in changes)])
+    who = np.concatenate([np.repeat(numbers, np.diff(known.bounds)), np.repeat(numbers, given)])
+    if keep_from is not None:
+        kept = rows["quarter"] >= keep_from
+        rows, who = rows[kept], who[kept]
+    order = np.lexsort((rows["effective"], rows["quarter"], who))
+    rows, who = rows[order], who[order]
+    first = np.ones(len(rows), bool)
+    for column in (who, rows["quarter"], rows["effective"]):
+        first[1:] &= column[1:] == column[:-1]
+    first[1:] = ~first[1:]
+    at = np.flatnonzero(first)
+    merged = rows[at]
+    for name in ("transactions", "frauds"):
+        merged[name] = np.add.reduceat(rows[name], at) if len(at) else 0
+    bounds = np.searchsorted(who[at], np.arange(len(stored) + 1)) * CHANGE.itemsize
+    raw = merged.tobytes()
+    return [raw[a:b] for a, b in pairwise(bounds.tolist())]
 
 
 def quarter_of(time_ms: int) -> int:

@@ -1,8 +1,8 @@
 """What scoring needs to remember, as three protocols that every online store implements.
 
-* `Histories`: per partition of the topic `transactions`, the users' histories, the position reached and
-  the finished answers (the outbox). They change together, in one conditional commit.
-* `Profiles`: the merchants' changes and `profile_through`. They become visible together.
+* `Histories`: per partition of the topic `transactions`, the users' histories, the position reached,
+  the finished answers (the outbox) and what was collected. They change together, in one conditional commit.
+* `Profiles`: the merchants' changes, `profile_through` and the last batch applied. They become visible together.
 * `Serving`: the model in production, its bytes content-addressed, and the pointer to it.
 
 Implementations: memory (tests), LMDB (one machine), Redis (several). One contract test holds for all.
@@ -60,6 +60,8 @@ class SliceCommit:
     histories: Mapping[str, bytes]  # user_id -> packed history (fraud.history)
     answers: Answers
     committed_at: int  # ms since the epoch; the outbox keeps the last ten minutes by it
+    # Accepted without a model, so without an answer: offset ranges [a, b), shape (n, 2), rising and apart.
+    collected: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class Histories(Protocol):
         """Return the packed histories of `users`, None where there is none."""
 
     def commit(self, commit: SliceCommit) -> None:
-        """Write histories, position and answers in one transaction.
+        """Write histories, position, answers and collected ranges in one transaction.
 
         Raises:
             FencedError: the position isn't `expected`, or the epoch isn't the lease's; nothing is written.
@@ -126,6 +128,12 @@ class Histories(Protocol):
 
     def answers(self, key: PartitionKey, start: int, end: int) -> Answers:
         """Return the outbox's answers with start <= offset < end, in offset order; absent ones are absent."""
+
+    def collected(self, key: PartitionKey) -> npt.NDArray[np.int64]:
+        """Return the offset ranges [a, b) that were accepted without a model: int64, shape (n, 2), rising and apart.
+
+        They have no answer and get none. They stay for good: no trimming touches them.
+        """
 
     def set_marks(self, marks: Mapping[PartitionKey, int], lease: Lease) -> None:
         """Raise the marks (never lowers one); FencedError if the lease is lost."""
@@ -140,7 +148,7 @@ class Histories(Protocol):
         """Iterate over every user's packed history in a partition."""
 
     def wipe(self) -> None:
-        """Remove histories, positions, marks and outbox; the leases' epochs stay."""
+        """Remove histories, positions, marks, outbox and collected ranges; the leases' epochs stay."""
 
 
 class Profiles(Protocol):
@@ -152,14 +160,40 @@ class Profiles(Protocol):
     def read(self, merchants: Sequence[str]) -> tuple[list[bytes | None], int | None]:
         """Return the packed profiles and `profile_through`, from one snapshot."""
 
-    def load(self, profiles: Iterable[tuple[str, bytes]], through: int) -> int:
-        """Write profiles and `profile_through`, visible together; return how many."""
+    def applied(self) -> str | None:
+        """Return the marker of the last batch applied, None before any and after a load that named none."""
+
+    def load(self, profiles: Iterable[tuple[str, bytes]], through: int, applied: str | None = None) -> int:
+        """Write whole profiles, `profile_through` and the marker, visible together; return how many profiles."""
+
+    def apply(
+        self,
+        changes: Mapping[str, npt.NDArray[np.void]],
+        through: int | None,
+        *,
+        expected: str | None,
+        applied: str,
+        keep_from: int | None,
+    ) -> None:
+        """Merge a batch's changes into the merchants' profiles; all of it becomes visible together.
+
+        Args:
+            changes: merchant → changes, dtype `fraud.profiles.CHANGE`, in any order; those of one
+                (quarter, effective) are summed with each other and with the stored ones.
+            through: the new `profile_through`; None leaves it as it is.
+            expected, applied: the batch's marker takes the place of the one before it.
+            keep_from: changes of earlier quarters go, in these merchants; None keeps them all.
+
+        Raises:
+            FencedError: the stored marker isn't `expected`; nothing is written.
+            StoreFullError: no room; nothing is written.
+        """
 
     def merchants(self) -> Iterable[tuple[str, bytes]]:
         """Iterate over every packed profile."""
 
     def wipe(self) -> None:
-        """Remove every profile and `profile_through`."""
+        """Remove every profile, `profile_through` and the marker."""
 
 
 class Serving(Protocol):

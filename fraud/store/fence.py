@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 
 from fraud.errors import FencedError, StoreError
 from fraud.store.base import PartitionKey, SliceCommit
@@ -18,6 +19,18 @@ def check_order(commit: SliceCommit) -> None:
             f"a slice of partition {commit.key.partition} from {commit.expected} to {commit.position} "
             "carries answers out of order or outside of it; nothing was written"
         )
+    if commit.collected is not None and len(commit.collected):
+        bounds = commit.collected.ravel()
+        if not _are_apart(commit.collected) or bounds[0] < commit.expected or bounds[-1] > commit.position:
+            raise StoreError(
+                f"a slice of partition {commit.key.partition} from {commit.expected} to {commit.position} "
+                f"collects {commit.collected.tolist()}: out of order or outside of it; nothing was written"
+            )
+
+
+def _are_apart(ranges: npt.NDArray[np.int64]) -> bool:
+    """Tell whether each range has something in it and none touches the next."""
+    return bool(np.all(np.diff(ranges.ravel()) > 0))
 
 
 def check_fence(commit: SliceCommit, position: int | None, epoch: int | None) -> None:
@@ -40,6 +53,15 @@ def orphaned(partition: int, carried: int, epoch: int | None) -> FencedError:
         f"a write to partition {partition} carries epoch {carried}, the lease is at {epoch}: "
         "another job has taken over; nothing was written"
     )
+
+
+def check_applied(stored: str | None, expected: str | None) -> None:
+    """Raise FencedError unless the marker of the last batch applied to the profiles is the expected one."""
+    if stored != expected:
+        raise FencedError(
+            f"the merchant profiles hold the changes up to batch {stored or 'none'}, not {expected or 'none'}: "
+            "somebody else has applied or loaded some; nothing was written"
+        )
 
 
 def already_started(positions: Iterable[PartitionKey]) -> FencedError:

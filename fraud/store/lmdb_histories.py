@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 import lmdb
+import numpy as np
 
-from fraud.store import fence, leases, outbox
+from fraud.store import fence, leases, outbox, ranges
 from fraud.store.base import Answers, Lease, PartitionKey, SliceCommit
 from fraud.store.leases import Held
 from fraud.store.lmdb_environment import Environment
@@ -13,6 +14,8 @@ from fraud.store.lmdb_keys import (
     NUMBER,
     PARTITION,
     chunks_of,
+    collected_prefix,
+    extend_collected,
     heads,
     lease_key,
     number,
@@ -111,12 +114,22 @@ class LmdbHistories:
                 put(key, value)
             for key, value in chunks:
                 put(key, value)
+            if commit.collected is not None:
+                extend_collected(txn, collected_prefix(commit.key), commit.collected)
             put(position_key, NUMBER.pack(commit.position))
 
     def answers(self, key: PartitionKey, start: int, end: int) -> Answers:
         """See `fraud.store.base.Histories.answers`."""
         with self._env.read() as txn:
             return outbox.unpack(chunks_of(txn, outbox_prefix(key), start, end), start, end)
+
+    def collected(self, key: PartitionKey) -> ranges.Ranges:
+        """See `fraud.store.base.Histories.collected`."""
+        with self._env.read() as txn:
+            rows = [
+                (NUMBER.unpack(at[-8:])[0], NUMBER.unpack(end)[0]) for at, end in prefixed(txn, collected_prefix(key))
+            ]
+        return np.array(rows, np.int64).reshape(-1, 2)
 
     def set_marks(self, marks: Mapping[PartitionKey, int], lease: Lease) -> None:
         """See `fraud.store.base.Histories.set_marks`."""

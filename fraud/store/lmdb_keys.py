@@ -7,6 +7,7 @@ Keys, in one tree so that its page counts are the environment's (numbers big-end
     k partition topic_id             mark
     u partition user_id              history
     o partition topic_id 00 offset   outbox chunk, under its first offset
+    c partition topic_id 00 offset   end of a collected range, under its first offset
 """
 
 import struct
@@ -18,6 +19,7 @@ import lmdb
 from fraud.store import ids, outbox
 from fraud.store.base import PartitionKey
 from fraud.store.lmdb_environment import Environment
+from fraud.store.ranges import Ranges
 
 PARTITION = struct.Struct(">I")
 NUMBER = struct.Struct(">q")
@@ -73,6 +75,18 @@ def chunks_of(txn: lmdb.Transaction, prefix: bytes, start: int, end: int) -> Ite
         yield chunk
 
 
+def extend_collected(txn: lmdb.Transaction, prefix: bytes, collected: Ranges) -> None:
+    """Put collected ranges after the stored ones; the first may go on where the last of these ends."""
+    for index, (start, end) in enumerate(collected.tolist()):
+        key = prefix + NUMBER.pack(start)
+        if index == 0:
+            cursor = txn.cursor()
+            before = cursor.prev() if cursor.set_range(key) else cursor.last()
+            if before and cursor.key().startswith(prefix) and cursor.value() == NUMBER.pack(start):
+                key = cursor.key()
+        txn.put(key, NUMBER.pack(end))
+
+
 def user_keys(partition: int, users: Sequence[str]) -> list[bytes]:
     prefix = b"u" + PARTITION.pack(partition)
     return [prefix + user for user in ids.encode("user", users)]
@@ -88,6 +102,10 @@ def number_key(kind: bytes, key: PartitionKey) -> bytes:
 
 def outbox_prefix(key: PartitionKey) -> bytes:
     return b"o" + PARTITION.pack(key.partition) + key.topic_id.encode() + b"\0"
+
+
+def collected_prefix(key: PartitionKey) -> bytes:
+    return b"c" + PARTITION.pack(key.partition) + key.topic_id.encode() + b"\0"
 
 
 def number(txn: lmdb.Transaction, key: bytes) -> int | None:

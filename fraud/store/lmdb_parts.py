@@ -1,15 +1,18 @@
 """Merchant profiles and the serving model, an LMDB environment each, and the store of all three.
 
-Profiles: ``m merchant_id`` → packed changes, ``t`` → `profile_through`.
+Profiles: ``m merchant_id`` → packed changes, ``t`` → `profile_through`, ``a`` → the last batch applied.
 Serving: ``b sha256`` → bundle, ``p`` → pointer.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import lmdb
+import numpy as np
+import numpy.typing as npt
 
-from fraud.store import flips, ids
+from fraud import profiles
+from fraud.store import fence, flips, ids
 from fraud.store.base import Headroom, Pointer, Store
 from fraud.store.lmdb_environment import Environment
 from fraud.store.lmdb_histories import LmdbHistories
@@ -50,7 +53,7 @@ def open_lmdb(path: Path, *, map_mb: int, durability: str) -> Store:
 
 
 class LmdbProfiles:
-    """Merchant profiles; a load is one transaction, so readers see all of it or nothing."""
+    """Merchant profiles; a load or a batch is one transaction, so readers see all of it or nothing."""
 
     def __init__(self, environment: Environment) -> None:
         self._env = environment
@@ -67,7 +70,12 @@ class LmdbProfiles:
             get = txn.get
             return [get(key) for key in keys], _through(txn)
 
-    def load(self, profiles: Iterable[tuple[str, bytes]], through: int) -> int:
+    def applied(self) -> str | None:
+        """See `fraud.store.base.Profiles.applied`."""
+        with self._env.read() as txn:
+            return _applied(txn)
+
+    def load(self, profiles: Iterable[tuple[str, bytes]], through: int, applied: str | None = None) -> int:
         """See `fraud.store.base.Profiles.load`."""
         given = list(profiles)
         keys = _merchant_keys(merchant for merchant, _ in given)
@@ -76,7 +84,28 @@ class LmdbProfiles:
             for key, raw in rows:
                 txn.put(key, raw)
             txn.put(b"t", NUMBER.pack(through))
+            txn.delete(b"a") if applied is None else txn.put(b"a", applied.encode())
         return len(rows)
+
+    def apply(
+        self,
+        changes: Mapping[str, npt.NDArray[np.void]],
+        through: int | None,
+        *,
+        expected: str | None,
+        applied: str,
+        keep_from: int | None,
+    ) -> None:
+        """See `fraud.store.base.Profiles.apply`."""
+        keys = _merchant_keys(changes)
+        with self._env.write() as txn:
+            fence.check_applied(_applied(txn), expected)
+            merged = profiles.merge([txn.get(key) for key in keys], list(changes.values()), keep_from)
+            for key, raw in sorted(zip(keys, merged, strict=True)):
+                txn.put(key, raw)
+            txn.put(b"a", applied.encode())
+            if through is not None:
+                txn.put(b"t", NUMBER.pack(through))
 
     def merchants(self) -> Iterable[tuple[str, bytes]]:
         """See `fraud.store.base.Profiles.merchants`."""
@@ -124,6 +153,11 @@ class LmdbServing:
 def _through(txn: lmdb.Transaction) -> int | None:
     raw = txn.get(b"t")
     return None if raw is None else int(NUMBER.unpack(raw)[0])
+
+
+def _applied(txn: lmdb.Transaction) -> str | None:
+    raw = txn.get(b"a")
+    return None if raw is None else raw.decode()
 
 
 def _bundle_key(sha256: str) -> bytes:

@@ -3,18 +3,21 @@
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 
-from fraud.store import fence, flips, leases, outbox
+import numpy as np
+import numpy.typing as npt
+
+from fraud import profiles
+from fraud.store import fence, flips, leases, outbox, ranges
 from fraud.store.base import Answers, Headroom, Lease, PartitionKey, Pointer, SliceCommit, Store
 from fraud.store.leases import Held
 
 
 def open_memory() -> Store:
     """Return an empty store."""
-    histories, profiles, serving = MemoryHistories(), MemoryProfiles(), MemoryServing()
     return Store(
-        histories=histories,
-        profiles=profiles,
-        serving=serving,
+        histories=MemoryHistories(),
+        profiles=MemoryProfiles(),
+        serving=MemoryServing(),
         close=lambda: None,
         headroom=lambda: [Headroom(part, 0, None) for part in ("histories", "profiles", "serving")],
         url="memory:",
@@ -31,6 +34,7 @@ class MemoryHistories:
         self._marks: dict[PartitionKey, int] = {}
         self._users: dict[int, dict[str, bytes]] = {}
         self._outbox: dict[PartitionKey, list[bytes]] = {}
+        self._collected: dict[PartitionKey, npt.NDArray[np.int64]] = {}
 
     def acquire(self, name: str, owner: str, *, host: str, pid: int, now: int, ttl: int) -> Lease:
         """See `fraud.store.base.Histories.acquire`."""
@@ -92,6 +96,10 @@ class MemoryHistories:
             fence.check_fence(commit, self._positions.get(commit.key), None if held is None else held.epoch)
             self._users.setdefault(commit.key.partition, {}).update(commit.histories)
             self._outbox.setdefault(commit.key, []).extend(chunks)
+            if commit.collected is not None:
+                self._collected[commit.key] = ranges.joined(
+                    [self._collected.get(commit.key, ranges.NONE), commit.collected]
+                )
             self._positions[commit.key] = commit.position
 
     def answers(self, key: PartitionKey, start: int, end: int) -> Answers:
@@ -99,6 +107,11 @@ class MemoryHistories:
         with self._lock:
             chunks = list(self._outbox.get(key, []))
         return outbox.unpack(chunks, start, end)
+
+    def collected(self, key: PartitionKey) -> npt.NDArray[np.int64]:
+        """See `fraud.store.base.Histories.collected`."""
+        with self._lock:
+            return self._collected.get(key, ranges.NONE)
 
     def set_marks(self, marks: Mapping[PartitionKey, int], lease: Lease) -> None:
         """See `fraud.store.base.Histories.set_marks`."""
@@ -141,7 +154,7 @@ class MemoryHistories:
     def wipe(self) -> None:
         """See `fraud.store.base.Histories.wipe`."""
         with self._lock:
-            for part in (self._positions, self._marks, self._users, self._outbox):
+            for part in (self._positions, self._marks, self._users, self._outbox, self._collected):
                 part.clear()
 
     def _require(self, lease: Lease) -> None:
@@ -156,6 +169,7 @@ class MemoryProfiles:
         self._lock = threading.Lock()
         self._merchants: dict[str, bytes] = {}
         self._through: int | None = None
+        self._applied: str | None = None
 
     def through(self) -> int | None:
         """See `fraud.store.base.Profiles.through`."""
@@ -166,13 +180,36 @@ class MemoryProfiles:
         with self._lock:
             return [self._merchants.get(merchant) for merchant in merchants], self._through
 
-    def load(self, profiles: Iterable[tuple[str, bytes]], through: int) -> int:
+    def applied(self) -> str | None:
+        """See `fraud.store.base.Profiles.applied`."""
+        return self._applied
+
+    def load(self, profiles: Iterable[tuple[str, bytes]], through: int, applied: str | None = None) -> int:
         """See `fraud.store.base.Profiles.load`."""
         rows = list(profiles)
         with self._lock:
             self._merchants.update(rows)
-            self._through = through
+            self._through, self._applied = through, applied
         return len(rows)
+
+    def apply(
+        self,
+        changes: Mapping[str, npt.NDArray[np.void]],
+        through: int | None,
+        *,
+        expected: str | None,
+        applied: str,
+        keep_from: int | None,
+    ) -> None:
+        """See `fraud.store.base.Profiles.apply`."""
+        with self._lock:
+            fence.check_applied(self._applied, expected)
+            stored = [self._merchants.get(merchant) for merchant in changes]
+            merged = profiles.merge(stored, list(changes.values()), keep_from)
+            self._merchants.update(zip(changes, merged, strict=True))
+            self._applied = applied
+            if through is not None:
+                self._through = through
 
     def merchants(self) -> Iterable[tuple[str, bytes]]:
         """See `fraud.store.base.Profiles.merchants`."""
@@ -183,7 +220,7 @@ class MemoryProfiles:
         """See `fraud.store.base.Profiles.wipe`."""
         with self._lock:
             self._merchants.clear()
-            self._through = None
+            self._through = self._applied = None
 
 
 class MemoryServing:

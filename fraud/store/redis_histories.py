@@ -6,7 +6,9 @@ Round trips of a slice: two for the positions, one for the histories, one for th
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
-from fraud.store import fence, ids, outbox, redis_scripts
+import numpy as np
+
+from fraud.store import fence, ids, outbox, ranges, redis_scripts
 from fraud.store import redis_keys as keys
 from fraud.store.base import Answers, Lease, PartitionKey, SliceCommit
 from fraud.store.redis_client import Arguments, Client
@@ -69,18 +71,23 @@ class RedisHistories:
         fence.check_order(commit)
         key = commit.key
         users = ids.encode("user", commit.histories)
+        chunks = list(outbox.pack(commit.answers, commit.committed_at))
         arguments: Arguments = [
             commit.epoch,
             keys.position_field(key.topic_id),
             commit.expected,
             commit.position,
             len(users),
+            len(chunks),
         ]
         for user, history in zip(users, commit.histories.values(), strict=True):
             arguments += (user, history)
-        for first, chunk in outbox.pack(commit.answers, commit.committed_at):
+        for first, chunk in chunks:
             arguments += (first, keys.member(outbox.head(chunk)), chunk)
-        slot = [keys.state(key.partition), keys.users(key.partition), keys.outbox(key), keys.index(key)]
+        if commit.collected is not None:
+            arguments += commit.collected.ravel().tolist()
+        slot = [keys.state(key.partition), keys.users(key.partition)]
+        slot += [keys.outbox(key), keys.index(key), keys.collected(key)]
         refused = self._client.script(redis_scripts.COMMIT, slot, arguments)
         if refused:
             position, epoch = (None if raw is None else int(raw) for raw in refused)
@@ -89,6 +96,12 @@ class RedisHistories:
     def answers(self, key: PartitionKey, start: int, end: int) -> Answers:
         """See `fraud.store.base.Histories.answers`."""
         return outbox.unpack(self._chunks(key, start, end), start, end)
+
+    def collected(self, key: PartitionKey) -> ranges.Ranges:
+        """See `fraud.store.base.Histories.collected`."""
+        members = self._client.run("ZRANGE", keys.collected(key), 0, -1)
+        rows = [tuple(map(int, raw.split(b":"))) for raw in members]
+        return np.array(rows, np.int64).reshape(-1, 2)
 
     def set_marks(self, marks: Mapping[PartitionKey, int], lease: Lease) -> None:
         """See `fraud.store.base.Histories.set_marks`; each partition's mark is a step of its own."""
@@ -141,7 +154,8 @@ class RedisHistories:
         for partition in self._control.partitions():
             state = keys.read_state(self._client.run("HGETALL", keys.state(partition)))
             topics = [PartitionKey(topic_id, partition) for topic_id in state.positions]
-            gone = [keys.users(partition), *map(keys.outbox, topics), *map(keys.index, topics)]
+            gone = [keys.users(partition)]
+            gone += [name(topic) for topic in topics for name in (keys.outbox, keys.index, keys.collected)]
             fields = [name(topic_id) for topic_id, _ in topics for name in (keys.position_field, keys.mark_field)]
             commands: list[Arguments] = [["UNLINK", *gone]]
             if fields:

@@ -7,7 +7,9 @@
     fraud:{p3}:users             hash    user_id → history
     fraud:{p3}:outbox:topic_id   hash    first offset → chunk
     fraud:{p3}:index:topic_id    sorted  first offset → "first:last:committed_at:rows", to find chunks unread
-    fraud:{merchants}            hash    m merchant_id → changes, t → profile_through: one HMGET is a snapshot
+    fraud:{p3}:collected:topic_id sorted first offset → "first:end" of a collected range
+    fraud:{merchants}            hash    m merchant_id → changes, t → profile_through, a → the last batch applied:
+                                         one HMGET is a snapshot
     fraud:{serving}:pointer      string  record (JSON)
     fraud:{serving}:bundles      hash    sha256 → bundle
 
@@ -49,6 +51,11 @@ def outbox(key: PartitionKey) -> str:
 def index(key: PartitionKey) -> str:
     """Return the key of the outbox's index."""
     return f"fraud:{{p{key.partition}}}:index:{key.topic_id}"
+
+
+def collected(key: PartitionKey) -> str:
+    """Return the key of what was collected without a model."""
+    return f"fraud:{{p{key.partition}}}:collected:{key.topic_id}"
 
 
 def position_field(topic_id: str) -> str:

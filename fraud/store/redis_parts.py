@@ -1,10 +1,14 @@
 """Merchant profiles and the serving model in Redis, a hash slot each, and the store of all three parts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
+import numpy as np
+import numpy.typing as npt
+
+from fraud import profiles
 from fraud.errors import FencedError
-from fraud.store import flips, ids, redis_scripts
+from fraud.store import fence, flips, ids, redis_scripts
 from fraud.store import redis_keys as keys
 from fraud.store.base import Headroom, Pointer, Store
 from fraud.store.redis_client import Arguments, Client
@@ -12,7 +16,8 @@ from fraud.store.redis_fitness import check_fitness
 from fraud.store.redis_histories import RedisHistories, scan
 
 _LOAD_BATCH = 1_000  # merchants in one command of a load's transaction
-_THROUGH = "t"
+_READ_BATCH = 1_000  # merchants in one reply
+_THROUGH, _APPLIED = "t", "a"
 
 
 def open_redis(url: str, *, durability: str) -> Store:
@@ -56,7 +61,12 @@ class RedisProfiles:
         through, *packed = self._client.run("HMGET", keys.MERCHANTS, _THROUGH, *_fields(merchants))
         return packed, _number(through)
 
-    def load(self, profiles: Iterable[tuple[str, bytes]], through: int) -> int:
+    def applied(self) -> str | None:
+        """See `fraud.store.base.Profiles.applied`."""
+        raw = self._client.run("HGET", keys.MERCHANTS, _APPLIED)
+        return None if raw is None else str(raw, "utf-8")
+
+    def load(self, profiles: Iterable[tuple[str, bytes]], through: int, applied: str | None = None) -> int:
         """See `fraud.store.base.Profiles.load`; one transaction, which the server takes up to 1 GB of."""
         commands: list[Arguments] = []
         rows, loaded = iter(profiles), 0
@@ -66,8 +76,37 @@ class RedisProfiles:
             commands.append(["HSET", keys.MERCHANTS, *pairs])
             loaded += len(batch)
         commands.append(["HSET", keys.MERCHANTS, _THROUGH, through])
+        marker: Arguments = ["HDEL", keys.MERCHANTS, _APPLIED]
+        commands.append(marker if applied is None else ["HSET", keys.MERCHANTS, _APPLIED, applied])
         self._client.batch(commands, atomic=True)
         return loaded
+
+    def apply(
+        self,
+        changes: Mapping[str, npt.NDArray[np.void]],
+        through: int | None,
+        *,
+        expected: str | None,
+        applied: str,
+        keep_from: int | None,
+    ) -> None:
+        """See `fraud.store.base.Profiles.apply`; merged here, written by one script if the marker still stands.
+
+        Whoever writes profiles moves the marker, so an unmoved one says that what was merged is what is stored.
+        """
+        fence.check_applied(self.applied(), expected)
+        fields = _fields(changes)
+        stored: list[bytes | None] = []
+        for at in range(0, len(fields), _READ_BATCH):
+            stored += self._client.run("HMGET", keys.MERCHANTS, *fields[at : at + _READ_BATCH])
+        arguments: Arguments = [expected or "", applied, "" if through is None else through]
+        for field, raw in zip(fields, profiles.merge(stored, list(changes.values()), keep_from), strict=True):
+            arguments += (field, raw)
+        if self._client.script(redis_scripts.APPLY, [keys.MERCHANTS], arguments) == 1:
+            return
+        now = self.applied()
+        if now != applied:  # equal: the reply got lost and the script was sent again
+            fence.check_applied(now, expected)
 
     def merchants(self) -> Iterable[tuple[str, bytes]]:
         """See `fraud.store.base.Profiles.merchants`."""

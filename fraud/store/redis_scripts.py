@@ -48,23 +48,36 @@ end
 return reply
 """
 
-# KEYS state, users, outbox, index. ARGV epoch, position field, expected, position, number of users,
-# then (user, history)..., then (first offset, index member, chunk)...
+# KEYS state, users, outbox, index, collected. ARGV epoch, position field, expected, position, number of users,
+# number of chunks, then (user, history)..., (first offset, index member, chunk)..., (start, end)... of what was
+# collected: the first may go on where the last stored one ends.
 # Returns nothing, or (position, epoch) as they stand: refused, nothing was written.
 COMMIT = """
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
 local position = redis.call('HGET', KEYS[1], ARGV[2])
 if epoch ~= ARGV[1] or position ~= ARGV[3] then return {position, epoch} end
 redis.call('HSET', KEYS[1], ARGV[2], ARGV[4])
-local i, last = 6, 5 + 2 * tonumber(ARGV[5])
+local i, last = 7, 6 + 2 * tonumber(ARGV[5])
 while i <= last do
   local j = math.min(i + 1999, last)
   redis.call('HSET', KEYS[2], unpack(ARGV, i, j))
   i = j + 1
 end
-for k = last + 1, #ARGV, 3 do
+local chunks = last + 3 * tonumber(ARGV[6])
+for k = last + 1, chunks, 3 do
   redis.call('HSET', KEYS[3], ARGV[k], ARGV[k + 2])
   redis.call('ZADD', KEYS[4], ARGV[k], ARGV[k + 1])
+end
+for k = chunks + 1, #ARGV, 2 do
+  local start, before = ARGV[k], redis.call('ZREVRANGE', KEYS[5], 0, 0)[1]
+  if before then
+    local first, ended = string.match(before, '(%d+):(%d+)')
+    if ended == start then
+      redis.call('ZREM', KEYS[5], before)
+      start = first
+    end
+  end
+  redis.call('ZADD', KEYS[5], start, start .. ':' .. ARGV[k + 1])
 end
 return {}
 """
@@ -89,6 +102,18 @@ for i = 2, #ARGV, 2 do
   redis.call('ZREM', KEYS[3], ARGV[i + 1])
 end
 return {}
+"""
+
+# KEYS merchants. ARGV the expected marker ("" for none), the new one, profile_through ("" leaves it), then
+# (field, profile)... Returns 1: applied, 0: the marker is another; nothing was written.
+APPLY = """
+if (redis.call('HGET', KEYS[1], 'a') or '') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'a', ARGV[2])
+if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 't', ARGV[3]) end
+for i = 4, #ARGV, 2000 do
+  redis.call('HSET', KEYS[1], unpack(ARGV, i, math.min(i + 1999, #ARGV)))
+end
+return 1
 """
 
 # KEYS pointer, bundles. ARGV the pointer's record that was read ("" for none), the record to write, bundle's

@@ -41,6 +41,20 @@ def slice_of(
     return SliceCommit(key, lease.epoch, expected, position, {} if histories is None else histories, given, at)
 
 
+def collecting(
+    lease: Lease,
+    expected: int,
+    position: int,
+    collected: Sequence[Sequence[int]],
+    *,
+    answers: Answers,
+    key: PartitionKey = FIRST,
+) -> SliceCommit:
+    """Return the commit of a slice that was collected without a model."""
+    ranges = np.array(collected, np.int64).reshape(-1, 2)
+    return SliceCommit(key, lease.epoch, expected, position, {}, answers, NOW, ranges)
+
+
 def started(histories: Histories, position: int = 0) -> Lease:
     """Take the lease and start both partitions."""
     lease = take(histories)

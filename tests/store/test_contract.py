@@ -8,15 +8,15 @@ import sys
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fraud.errors import FencedError, StoreError
 from fraud.settings import Settings
 from fraud.store import open_store
 from fraud.store.base import Answers, PartitionKey, Pointer, Store
-from tests.servers import wait_for
 from tests.store.conftest import NAMES, Backend
-from tests.store.slices import FIRST, NOW, SECOND, TTL, answers_at, rows, slice_of, started, take
+from tests.store.slices import FIRST, NOW, SECOND, TTL, answers_at, collecting, rows, slice_of, started, take
 
 # 1-64 characters without control characters is what an id may be (contracts.md, Formats).
 WEIRD_IDS = [
@@ -339,6 +339,42 @@ def test_trimming_drops_what_is_both_published_and_old(store: Store) -> None:
     assert store.histories.positions() == {FIRST: 15, SECOND: 2}
 
 
+# --- collected without a model ---
+
+
+def test_what_was_collected_is_kept_in_joined_ranges(store: Store) -> None:
+    lease, none = started(store.histories), answers_at([])
+    assert store.histories.collected(FIRST).shape == (0, 2)
+    store.histories.commit(collecting(lease, 0, 5, [[0, 3], [4, 5]], answers=answers_at([3])))
+    store.histories.commit(collecting(lease, 5, 8, [[5, 8]], answers=none))
+    store.histories.commit(slice_of(lease, 8, 10))
+    store.histories.commit(collecting(lease, 10, 13, [], answers=none))
+    store.histories.commit(collecting(lease, 13, 2000, [[13, 14], [1200, 1300]], answers=none))
+    store.histories.commit(collecting(lease, 0, 7, [[0, 7]], key=SECOND, answers=none))
+    found = store.histories.collected(FIRST)
+    assert found.dtype == np.int64
+    assert found.tolist() == [[0, 3], [4, 8], [13, 14], [1200, 1300]]
+    assert store.histories.collected(SECOND).tolist() == [[0, 7]]
+    assert store.histories.collected(PartitionKey("topic", 0)).tolist() == []
+    store.histories.set_marks({FIRST: 2000}, lease)
+    store.histories.trim(lease, committed_before=NOW + 1)
+    assert store.histories.collected(FIRST).tolist() == found.tolist()
+    store.histories.wipe()
+    assert store.histories.collected(FIRST).tolist() == store.histories.collected(SECOND).tolist() == []
+
+
+def test_a_refused_commit_collects_nothing(store: Store) -> None:
+    lease = started(store.histories)
+    store.histories.commit(collecting(lease, 0, 2, [[0, 2]], answers=answers_at([])))
+    with pytest.raises(FencedError):
+        store.histories.commit(collecting(lease, 1, 4, [[2, 4]], answers=answers_at([])))
+    for ranges in ([[1, 3]], [[2, 5]], [[3, 4], [2, 3]], [[2, 2]], [[2, 3], [3, 4]]):
+        with pytest.raises(StoreError, match=r"collects .* out of order or outside"):
+            store.histories.commit(collecting(lease, 2, 4, ranges, answers=answers_at([])))
+    assert store.histories.positions()[FIRST] == 2
+    assert store.histories.collected(FIRST).tolist() == [[0, 2]]
+
+
 # --- bulk ---
 
 
@@ -375,55 +411,6 @@ def test_a_wipe_leaves_the_epochs_alone(store: Store) -> None:
     assert store.profiles.through() == 1
     store.histories.wipe()
     assert take(store.histories, "two", now=NOW + TTL).epoch == 2
-
-
-# --- profiles ---
-
-
-def test_profiles_and_how_far_they_reach(store: Store) -> None:
-    assert store.profiles.through() is None
-    assert store.profiles.read(["m1"]) == ([None], None)
-    assert store.profiles.load([("m1", b"one"), ("m2", b"")], 10) == 2
-    assert store.profiles.load(iter([("m1", b"two")]), 11) == 1
-    assert store.profiles.load([], 12) == 0
-    assert store.profiles.read(["m2", "m1", "absent"]) == ([b"", b"two", None], 12)
-    assert store.profiles.read([]) == ([], 12)
-    assert dict(store.profiles.merchants()) == {"m1": b"two", "m2": b""}
-    assert store.profiles.through() == 12
-    store.profiles.load([("m3", b"x")], 0)
-    assert store.profiles.through() == 0
-    store.profiles.wipe()
-    assert store.profiles.through() is None
-    assert list(store.profiles.merchants()) == []
-
-
-def test_profiles_and_through_become_visible_together(backend: Backend) -> None:
-    """A reader never sees changes of one load beside the reach of another."""
-    names, reads = [f"m{i}" for i in range(3_000)], 30
-    writer = backend.another()
-    backend.store.profiles.load([(name, b"0") for name in names], 0)
-    enough = threading.Event()
-    loads = [0]
-
-    def load() -> None:
-        while not enough.is_set() or loads[0] < 3:
-            loads[0] += 1
-            writer.profiles.load([(name, b"%d" % loads[0]) for name in names], loads[0])
-
-    thread = threading.Thread(target=load)
-    thread.start()
-    seen = set()
-    try:
-        for _ in range(reads):
-            packed, through = backend.store.profiles.read([names[0], names[1_500], names[-1]])
-            assert packed == [b"%d" % (-1 if through is None else through)] * 3
-            seen.add(through)
-        wait_for("a load is seen", lambda: backend.store.profiles.through() not in seen)
-    finally:
-        enough.set()
-        thread.join()
-    assert backend.store.profiles.through() == loads[0]
-    writer.close()
 
 
 # --- serving ---
