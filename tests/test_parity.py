@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,15 @@ import pytest
 from fraud import bus
 from fraud.backfill import Past, load
 from fraud.backfill.record import Loaded, Origin, Record, fingerprint, write
+from fraud.builder import bulk_changes
 from fraud.errors import DataError, StateError
 from fraud.features import FEATURE_NAMES, MERCHANT_COLUMNS
+from fraud.lake import open_lake
+from fraud.lake.tables import BACKFILL, PROFILE_CHANGES
 from fraud.parity import columns, topics
 from fraud.parity.columns import Messages, Predictions, Rejections, place, source_of
 from fraud.parity.comparison import ANSWER, REPEAT, Result, compare
+from fraud.parity.kept import Kept, merchant_changes
 from fraud.parity.offline import Offline, must_say
 from fraud.schema import Transaction
 from fraud.settings import Settings
@@ -236,6 +241,81 @@ def test_a_message_that_failed_inside_the_job_left_no_trace() -> None:
     result = Run(whole.messages, said, rejected).compare(past(), skipped=np.array([failed]))
     assert result.by_feature == {ANSWER: 1}
     assert result.compared == result.rows - 1
+
+
+def test_what_was_taken_without_a_model_needs_no_answer() -> None:
+    said = good().predictions
+    first = np.sort(np.unique(said.sources))[:40]
+    silent = ~np.isin(said.sources, first)
+    fewer = Predictions(*(column[silent] for column in vars(said).values()))
+    whole = good().compare(past())
+    offline = good().offline(past())
+    assert not compare(offline, fewer, good().rejections).holds
+    result = compare(offline, fewer, good().rejections, np.isin(offline.sources, first))
+    assert result.holds
+    assert (result.rows, result.compared) == (whole.rows - 40, whole.rows - 40)
+
+
+def test_a_refused_message_that_was_taken_all_the_same_is_found() -> None:
+    offline = good().offline(past())
+    refused = np.flatnonzero(offline.reasons == "duplicate")[:1]
+    collected = np.zeros(len(offline.sources), bool)
+    collected[refused] = True
+    result = compare(offline, good().predictions, good().rejections, collected)
+    assert result.by_feature == {ANSWER: 1}
+    assert result.examples[0].stream == "taken without a model"
+
+
+def test_ranges_of_offsets_name_their_messages_partition_by_partition() -> None:
+    remembered = Kept({0: np.array([[2, 4], [7, 8]]), 1: np.empty((0, 2), np.int64), 2: np.array([[0, 1]])})
+    sources = np.array([source_of(p, offset) for p in range(3) for offset in range(9)])
+    named = [place(int(source)) for source in sources[remembered.among(sources)]]
+    assert named == [(0, 2), (0, 3), (0, 7), (2, 0)]
+    assert not Kept().among(sources).any()
+
+
+def test_changes_take_the_place_of_the_pasts_own() -> None:
+    """With those that the past makes nothing changes; without a verdict the rates do, and nothing else."""
+    changes = bulk_changes(simulation().transactions, simulation().labels)
+    said = good()
+    terms: dict[str, Any] = {"partitions": PARTITIONS, "max_age_ms": None, "skipped": NONE}
+    same = must_say(said.messages, past(), changes, **terms)
+    assert compare(same, said.predictions, said.rejections).holds
+    blind = must_say(said.messages, past(), changes.filter(pl.col("frauds") == 0), **terms)
+    differs = compare(blind, said.predictions, said.rejections).by_feature
+    assert differs.pop("merchant_fraud_rate_7d") > 100
+    assert all(name.startswith("merchant_") for name in differs)
+
+
+def appended(settings: Settings, changes: pl.DataFrame, topic_id: str, batch: int) -> None:
+    """Write changes into the lake's table, a row a change, as if they stood in a topic."""
+    rows = changes.with_row_index("offset").select(
+        pl.lit(datetime(2024, 3, 1, tzinfo=UTC)).alias("broker_time"),
+        pl.lit(topic_id).alias("topic_id"),
+        pl.lit(0).alias("partition"),
+        pl.col("offset").cast(pl.Int64),
+        *(pl.lit("x").alias(name) for name in ("cause", "user_id", "transaction_id")),
+        *changes.columns,
+    )
+    assert open_lake(settings).append(PROFILE_CHANGES, rows.to_arrow(), query=topic_id, batch=batch)
+
+
+def test_the_lakes_changes_are_all_there_are_or_come_to_those_that_were_loaded_without_it(tmp_path: Path) -> None:
+    whole = bulk_changes(simulation().transactions, simulation().labels)
+    half = pl.int_range(pl.len()) % 2 == 0
+    settings = Settings.load({}, home=tmp_path, lake_uri=str(tmp_path / "lake"))
+    assert merchant_changes(settings, past()) is None
+    appended(settings, whole.filter(half), "topic-a", 0)
+    found = merchant_changes(settings, None)
+    assert found is not None
+    assert found.equals(whole.filter(half))
+    both = merchant_changes(settings, past())
+    assert both is not None
+    assert len(both) == len(whole) + len(whole.filter(half))
+    appended(settings, whole.filter(~half), BACKFILL, 0)
+    found = merchant_changes(settings, past())
+    assert found is not None
+    assert found.equals(whole)
 
 
 def place_of(rows: Sequence[Transaction], number: int) -> tuple[int, int]:

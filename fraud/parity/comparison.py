@@ -37,7 +37,7 @@ class Result:
     """What came of the comparison.
 
     Attributes:
-        rows: transactions that the offline rules accept.
+        rows: transactions that the offline rules accept, but for those that need no answer.
         compared: of them, those with a prediction that was compared whole.
         stale: of them, those whose merchant profile was behind: user features alone were compared.
         mismatches: values that differ, the sum of `by_feature`.
@@ -70,8 +70,17 @@ class Result:
         }
 
 
-def compare(offline: Offline, predictions: Predictions, rejections: Rejections) -> Result:
-    """Compare every prediction's features, every rejection's reason, and repeats with their first."""
+def compare(
+    offline: Offline,
+    predictions: Predictions,
+    rejections: Rejections,
+    collected: npt.NDArray[np.bool_] | None = None,
+) -> Result:
+    """Compare every prediction's features, every rejection's reason, and repeats with their first.
+
+    Args:
+        collected: shape (n,): which messages the job accepted while it had no model; they have no answer.
+    """
     found = _Found()
     predicted = _firsts(predictions.sources, predictions.digests, offline.sources, found)
     refused = _firsts(rejections.sources, rejections.digests, offline.sources, found)
@@ -87,8 +96,11 @@ def compare(offline: Offline, predictions: Predictions, rejections: Rejections) 
         _compare_features(
             predictions.matrix[predicted[part]], offline.matrix[at[part]], stale[part], offline.sources[at[part]], found
         )
+    silent = np.zeros(len(offline.sources), bool) if collected is None else collected
+    for row in np.flatnonzero(silent & ~offline.accepted):
+        found.add(int(offline.sources[row]), ANSWER, "taken without a model", offline.reasons[row])
     return Result(
-        rows=int(offline.accepted.sum()),
+        rows=int((offline.accepted & ~silent).sum()),
         compared=int((~stale).sum()),
         stale=int(stale.sum()),
         by_feature={name: found.counts[name] for name in (ANSWER, REPEAT, *FEATURE_NAMES) if name in found.counts},

@@ -43,12 +43,19 @@ class Offline:
 
 
 def must_say(
-    messages: Messages, past: Past | None, *, partitions: int, max_age_ms: int | None, skipped: Numbers
+    messages: Messages,
+    past: Past | None,
+    changes: pl.DataFrame | None = None,
+    *,
+    partitions: int,
+    max_age_ms: int | None,
+    skipped: Numbers,
 ) -> Offline:
     """Answer every message offline.
 
     Args:
         past: what the online store was loaded with beforehand.
+        changes: of merchant profiles, as `fraud.builder` reads them; None: those of the past alone.
         partitions: of the topic, to place the past's users.
         max_age_ms: as in `fraud.decision.Terms`.
         skipped: places of messages that failed inside the job (`internal_error`): they left no trace.
@@ -74,7 +81,7 @@ def must_say(
     if len(kept):
         stream = [transactions[i] for i in kept]
         table = _table(stream, times[at], messages.sources[at], [messages.values[row] or b"" for row in at])
-        built, status = _built(table, past, partitions)
+        built, status = _built(table, past, changes, partitions)
         matrix[at] = built
         for i in np.flatnonzero(status != ACCEPTED):
             reasons[at[i]] = repeat_of(int(status[i]), stream[i]).reason
@@ -91,15 +98,17 @@ def _check_clock(
             reasons[row] = refused.reason
 
 
-def _built(stream: pl.DataFrame, past: Past | None, partitions: int) -> tuple[Matrix, npt.NDArray[np.int8]]:
+def _built(
+    stream: pl.DataFrame, past: Past | None, changes: pl.DataFrame | None, partitions: int
+) -> tuple[Matrix, npt.NDArray[np.int8]]:
     """Return the stream's rows of past and stream together."""
     if past is None:
-        built = build_features(stream, None)
+        built = build_features(stream, changes)
         return built.matrix, built.status
     before = _placed(past.arrived(), partitions)
     before = before.filter(pl.col("user_id").is_in(stream["user_id"].unique().implode()))
     together = pl.concat([before, stream], how="diagonal_relaxed").with_columns(pl.col("digest").fill_null(0))
-    built = build_features(together, bulk_changes(past.transactions, past.labels))
+    built = build_features(together, bulk_changes(past.transactions, past.labels) if changes is None else changes)
     return built.matrix[len(before) :], built.status[len(before) :]
 
 
