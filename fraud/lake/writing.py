@@ -35,6 +35,8 @@ def create(place: Place, table: Table) -> DeltaTable:
                 partition_by=["date"],
                 configuration=PROPERTIES,
                 storage_options=dict(place.options),
+                # Else the slower of two makes it again, as version 1: a change of metadata that fails other writers.
+                commit_properties=CommitProperties(max_commit_retries=0),
             )
         except DeltaError:
             return DeltaTable(uri, storage_options=dict(place.options))  # the other writer made it
