@@ -7,16 +7,16 @@ from typing import NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from fraud import codec, features, history, profiles
-from fraud.answers import concatenate
+from fraud import codec, features, history, profiles, ranges
+from fraud.answers import concatenate, take
 from fraud.codec import Refused
 from fraud.errors import FraudError, GapError, StateError
-from fraud.features import ACCEPTED, DUPLICATE, FEATURE_NAMES, FEATURE_VERSION, INTEGER_FEATURES, Matrix
+from fraud.features import ACCEPTED, FEATURE_NAMES, FEATURE_VERSION, INTEGER_FEATURES, Matrix
 from fraud.model import Scorer
 from fraud.rejections import FUTURE_MS
-from fraud.schema import Decision as Verdict
 from fraud.schema import Transaction
 from fraud.store.base import Answers, Kind, PartitionKey, Pointer, Store
+from fraud.verdicts import decisions, merchant_features, repeat_of
 
 Offsets = npt.NDArray[np.int64]
 
@@ -78,13 +78,18 @@ class Terms:
 
 
 class Decision:
-    """One slice's decision: rows in, answers and changed histories out; nothing is written."""
+    """One slice's decision: rows in, answers and changed histories out; nothing is written.
 
-    def __init__(self, part: Slice, store: Store, model: Model, terms: Terms, now_ms: int) -> None:
+    Without a model it is collected: decoded, checked and folded into histories all the same, refused rows are
+    answered, and accepted ones have no answer (`collected`).
+    """
+
+    def __init__(self, part: Slice, store: Store, model: Model | None, terms: Terms, now_ms: int) -> None:
         self.part, self.store, self.model, self.terms = part, store, model, terms
         self.at = codec.format_time(now_ms)
         self.changed: dict[str, bytes] = {}
         self.failed: list[Exception] = []  # a row's each
+        self._accepted: list[Offsets] = []
         self.digests = np.fromiter((codec.digest(value or b"") for value in part.values), np.uint64, len(part))
 
     def decide(self) -> Answers:
@@ -96,23 +101,31 @@ class Decision:
         """
         answers = concatenate(self._decide(0, len(self.part)))
         alike = len(self.failed) >= ALIKE and len(set(map(type, self.failed))) == 1
-        if alike and not (answers.kinds == Kind.PREDICTION).any():
+        if alike and not any(map(len, self._accepted)):
             self._broken(self.failed[0])
         return answers
 
+    @property
+    def collected(self) -> ranges.Ranges | None:
+        """What was accepted without a model; None where there is one."""
+        return None if self.model is not None else ranges.of(np.concatenate([np.empty(0, np.int64), *self._accepted]))
+
     def _broken(self, cause: Exception) -> NoReturn:
-        pointer = self.model.pointer
+        with_what, cure = "collected", "Repair the installation"
+        if self.model is not None:
+            pointer = self.model.pointer
+            with_what = f"scored with {pointer.model_name} version {pointer.model_version}"
+            cure = "Promote another version, or repair the installation"
         raise StateError(
             f"none of {len(self.failed)} transactions of {self.part.topic}, partition {self.part.key.partition}, from "
-            f"offset {self.part.offsets[0]}, can be scored with {pointer.model_name} version {pointer.model_version} "
-            f"({type(cause).__name__}: {str(cause)[:300]}): nothing was decided. Promote another version, or repair "
-            "the installation"
+            f"offset {self.part.offsets[0]}, can be {with_what} "
+            f"({type(cause).__name__}: {str(cause)[:300]}): nothing was decided. {cure}"
         ) from cause
 
     def _decide(self, start: int, stop: int) -> list[Answers]:
         """Decide rows start..stop; where that fails, halve until the culprit stands alone."""
         try:
-            changed, answers = self._attempt(start, stop)
+            changed, accepted, answers = self._attempt(start, stop)
         except (FraudError, MemoryError):
             raise
         except Exception as exc:  # noqa: BLE001 - whatever a row does, only that row suffers
@@ -123,9 +136,10 @@ class Decision:
             refused = Refused("internal_error", None, f"{type(exc).__name__}: {exc}"[:500])
             return [self._answers(start, stop, {0: refused}, [], [])]
         self.changed.update(changed)
+        self._accepted.append(accepted)
         return [answers]
 
-    def _attempt(self, start: int, stop: int) -> tuple[dict[str, bytes], Answers]:
+    def _attempt(self, start: int, stop: int) -> tuple[dict[str, bytes], Offsets, Answers]:
         part = self.part.rows(start, stop)
         refused: dict[int, Refused] = {}
         rows: list[int] = []
@@ -154,8 +168,12 @@ class Decision:
         accepted = np.flatnonzero(status == ACCEPTED)
         rows, transactions = [rows[i] for i in accepted], [transactions[i] for i in accepted]
         self.terms.fault("features", [t.transaction_id for t in transactions])
-        values = self._predictions(part.offsets[rows], transactions, events["time"][kept][accepted], matrix[accepted])
-        return changed, self._answers(start, stop, refused, rows, values)
+        offsets = part.offsets[rows]
+        if self.model is None:
+            return changed, offsets, self._answers(start, stop, refused, rows, None)
+        times = events["time"][kept][accepted]
+        values = self._predictions(self.model, offsets, transactions, times, matrix[accepted])
+        return changed, offsets, self._answers(start, stop, refused, rows, values)
 
     def _user_features(
         self, transactions: list[Transaction], events: history.Events
@@ -185,10 +203,15 @@ class Decision:
         return [self.changed[user] if user in self.changed else stored[user] for user in users]
 
     def _predictions(
-        self, offsets: Offsets, transactions: list[Transaction], times: npt.NDArray[np.int64], matrix: Matrix
+        self,
+        model: Model,
+        offsets: Offsets,
+        transactions: list[Transaction],
+        times: npt.NDArray[np.int64],
+        matrix: Matrix,
     ) -> list[bytes]:
         through = merchant_features(matrix, transactions, times, self.store)
-        scorer, pointer = self.model.scorer, self.model.pointer
+        scorer, pointer = model.scorer, model.pointer
         probabilities = scorer.predict(matrix)
         return codec.encode_predictions(
             transactions,
@@ -210,15 +233,17 @@ class Decision:
         )
 
     def _answers(
-        self, start: int, stop: int, refused: dict[int, Refused], rows: list[int], values: list[bytes]
+        self, start: int, stop: int, refused: dict[int, Refused], rows: list[int], values: list[bytes] | None
     ) -> Answers:
+        """Return the rows' answers; `rows` were accepted and have `values`, or with None of them no answer."""
         part = self.part.rows(start, stop)
         kinds = np.full(len(part), Kind.REJECTION, np.uint8)
         kinds[rows] = Kind.PREDICTION
         keys: list[bytes | None] = list(part.keys)
         out: list[bytes] = [b""] * len(part)
-        for row, value in zip(rows, values, strict=True):
-            out[row] = value
+        if values is not None:
+            for row, value in zip(rows, values, strict=True):
+                out[row] = value
         for row, verdict in refused.items():
             keys[row], out[row] = codec.reject(
                 verdict,
@@ -229,34 +254,5 @@ class Decision:
                 raw=part.values[row],
                 rejected_at=self.at,
             )
-        return Answers(part.offsets, kinds, self.digests[start:stop], keys, out)
-
-
-def merchant_features(
-    matrix: Matrix, transactions: Sequence[Transaction], times: npt.NDArray[np.int64], store: Store
-) -> int | None:
-    """Fill the merchant columns of `matrix` in place from the store; return profile_through."""
-    codes: dict[str, int] = {}
-    who = np.fromiter((codes.setdefault(t.merchant_id, len(codes)) for t in transactions), np.int64, len(transactions))
-    packed, through = store.profiles.read(list(codes))
-    features.add_merchant_features(matrix, times, who, profiles.unpack(packed))
-    return through
-
-
-def decisions(probabilities: npt.NDArray[np.float64], scorer: Scorer) -> list[Verdict]:
-    """Return each probability's decision; a threshold belongs to the harsher side."""
-    chosen = np.where(probabilities >= scorer.review, "REVIEW", "APPROVE").astype(object)
-    if scorer.block is not None:
-        chosen[probabilities >= scorer.block] = "BLOCK"
-    result: list[Verdict] = chosen.tolist()
-    return result
-
-
-def repeat_of(status: int, transaction: Transaction) -> Refused:
-    if status == DUPLICATE:
-        return Refused("duplicate", "transaction_id", f"{transaction.transaction_id} was decided before")
-    return Refused(
-        "conflicting_duplicate",
-        "transaction_id",
-        f"{transaction.transaction_id} was decided before with another payload; send a new id",
-    )
+        answers = Answers(part.offsets, kinds, self.digests[start:stop], keys, out)
+        return answers if values is not None else take(answers, np.flatnonzero(kinds == Kind.REJECTION))

@@ -3,6 +3,9 @@
 `score_slice` is the whole protocol of design.md 4: answers that exist already come from the outbox, byte for
 byte; the rest is decided and committed with histories and position in one conditional transaction; only
 then is anything returned. Delivery: each source offset is decided once and published at least once.
+
+Without a model a slice is collected: histories go on, refused messages are answered, accepted ones are kept as
+offset ranges and have no answer, then or later. A slice is either collected or scored; a replay may span both.
 """
 
 from dataclasses import dataclass
@@ -10,21 +13,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fraud import codec, features, history
+from fraud import codec, features, history, ranges
 from fraud.answers import concatenate, empty, take
 from fraud.codec import Refused
-from fraud.decision import Decision, Model, Slice, Terms, decisions, merchant_features, repeat_of
+from fraud.decision import Decision, Model, Slice, Terms
 from fraud.errors import FencedError, GapError, StoreError
 from fraud.features import ACCEPTED
 from fraud.model import Scorer
 from fraud.schema import Transaction
 from fraud.store.base import Answers, SliceCommit, Store
+from fraud.verdicts import decisions, merchant_features, repeat_of
 
 ATTEMPTS = 3  # a fence met by our own retry clears at once; by somebody else never
 
 
-def score_slice(part: Slice, store: Store, model: Model, terms: Terms, *, now_ms: int) -> Answers:
-    """Return the answers to publish for a slice, all of them committed.
+def score_slice(part: Slice, store: Store, model: Model | None, terms: Terms, *, now_ms: int) -> Answers:
+    """Return the answers to publish for a slice, all of them committed; without a model those of refused messages.
 
     Raises:
         GapError: the store and the topic don't continue each other (a lost store, an old backup).
@@ -58,6 +62,7 @@ def score_slice(part: Slice, store: Store, model: Model, terms: Terms, *, now_ms
                     histories=decided.changed,
                     answers=answers,
                     committed_at=now_ms,
+                    collected=decided.collected,
                 )
             )
         except FencedError:
@@ -83,6 +88,8 @@ def _published(part: Slice, store: Store) -> Answers:
     if not found.all():
         mark = store.histories.marks().get(part.key, 0)
         lost = part.offsets[~found & (part.offsets >= mark)]
+        if len(lost):
+            lost = lost[~ranges.contain(store.histories.collected(part.key), lost)]
         if len(lost):
             raise StoreError(
                 f"partition {part.key.partition}: offset {int(lost[0])} lies below the position and above "

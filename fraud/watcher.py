@@ -11,6 +11,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from fraud.errors import FencedError, FraudError, ModelError, ServiceError
 from fraud.settings import Settings
@@ -25,8 +26,21 @@ CLOSE_SECONDS = 10.0  # a look that hangs ends by its own time limit; the thread
 Say = Callable[[str], None]
 
 
-def start(settings: Settings, store: Store, *, clock: Callable[[], int], say: Say) -> Callable[[], None]:
-    """Follow Production until the returned function is called.
+@dataclass(frozen=True)
+class Watching:
+    """A watcher at work.
+
+    Attributes:
+        close: ends it; safe to call twice.
+        looked: set once the registry has told what is in Production: the store holds it now, or there is none.
+    """
+
+    close: Callable[[], None]
+    looked: threading.Event
+
+
+def start(settings: Settings, store: Store, *, clock: Callable[[], int], say: Say) -> Watching:
+    """Follow Production until the watching is closed.
 
     Args:
         settings: name the registry and how often to look.
@@ -42,14 +56,14 @@ def start(settings: Settings, store: Store, *, clock: Callable[[], int], say: Sa
         watcher.end.set()
         thread.join(CLOSE_SECONDS)
 
-    return close
+    return Watching(close, watcher.looked)
 
 
 class Watcher:
     """One thread's work; nothing is raised out of `run`."""
 
     def __init__(self, settings: Settings, store: Store, clock: Callable[[], int], say: Say) -> None:
-        self.end = threading.Event()
+        self.end, self.looked = threading.Event(), threading.Event()
         self._settings, self._store, self._clock, self._say = settings, store, clock, say
         self._owner = uuid.uuid4().hex
         self._lease: Lease | None = None
@@ -86,6 +100,7 @@ class Watcher:
             return self._pause()
         if again:
             return 0.0
+        self.looked.set()
         if self._trouble is not None:
             self._say(f"watcher: {'this one takes over' if self._trouble == 'lease' else 'going on as before'}")
         self._trouble, self._failures = None, 0

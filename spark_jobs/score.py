@@ -1,8 +1,9 @@
 """The score job: `transactions` in, predictions and rejections out, each source offset decided once.
 
 Delivery: decided exactly once (the online store's commit), published at least once, a repeat being the same
-bytes. The driver holds the lease `score`, decides where to start, waits for a model, runs one query and
-keeps house beside it; everything about a row happens in the tasks (spark_jobs/task.py).
+bytes. The driver holds the lease `score`, decides where to start, runs one query and keeps house beside it;
+everything about a row happens in the tasks (spark_jobs/task.py). Before there is a model the query collects:
+histories are kept, nothing is decided.
 """
 
 import json
@@ -18,6 +19,7 @@ from fraud.settings import Settings
 from fraud.store import open_store
 from fraud.store.base import Lease, Store
 from fraud.store.unfinished import unfinished
+from fraud.watcher import Watching
 from spark_jobs import checkpoint, failure, lease, session, start, task
 from spark_jobs.housekeeping import House, Housekeeping, look
 from spark_jobs.stop import Stop
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
 QUERY = "score"
 DAY_MS = 86_400_000
 POLL_SECONDS = 0.2
+LOOK_SECONDS = 15.0  # MLflow's client takes long to import; after this the wait is worth a word
+NO_MODEL = (
+    "no model is in Production yet, so histories are kept and nothing is decided. Make one with "
+    "`fraud-detect train`, then `fraud-detect promote`"
+)
 
 Say = Callable[[str], None]
 
@@ -43,13 +50,13 @@ class Order:
 
     Attributes:
         choice: where a first start begins; None: earliest.
-        watch: starts the model watcher on the store and returns how to end it; None: nobody watches.
+        watch: starts the model watcher on the store; None: nobody watches.
         fault: see fraud.decision.Terms; tests only.
     """
 
     settings: Settings
     choice: start.From | None = None
-    watch: Callable[[Store], Callable[[], None]] | None = None
+    watch: Callable[[Store], Watching] | None = None
     fault: Callable[[str, Sequence[str]], None] | None = None
 
 
@@ -69,12 +76,14 @@ def run(order: Order, stop: Stop, say: Say) -> None:
         renewal = lease.Renewal(store.histories, held, clock, stop.because)
         stack.callback(renewal.close)
         topic, begin = prepare(order, store, held)
-        if order.watch is not None:
-            stack.callback(order.watch(store))
+        watching = None if order.watch is None else order.watch(store)
+        if watching is not None:
+            stack.callback(watching.close)
         spark = session.Session(settings)
         stack.callback(spark.close)
         say(f"Spark UI: {spark.ui}")
-        _wait_for_model(store, stop, say)
+        if watching is not None:
+            _wait_for_look(watching, store, stop, say)
         if not stop.event.is_set():
             query = start_query(spark, order, topic, begin, held)
             stack.callback(_stop_query, query)
@@ -89,9 +98,14 @@ def run(order: Order, stop: Stop, say: Say) -> None:
                 clock,
             )
             stack.callback(Housekeeping(house, stop.because).close)
-            say(f"scoring {topic.name} ({len(topic.end)} partitions), profile {settings.score_profile}")
             stop.ready()
-            _watch_query(query, house, stop)
+            where = f"{topic.name} ({len(topic.end)} partitions), profile {settings.score_profile}"
+            if store.serving.pointer() is None:
+                say(f"collecting {where}: {NO_MODEL}")
+                _watch_query(query, house, stop, until=lambda: store.serving.pointer() is not None)
+            if not stop.event.is_set():
+                say(f"scoring {where}")
+                _watch_query(query, house, stop)
     if stop.error is not None:
         raise stop.error
 
@@ -166,28 +180,37 @@ def task_config(order: Order, topic: start.Topic, held: Lease) -> task.TaskConfi
     )
 
 
-def _wait_for_model(store: Store, stop: Stop, say: Say) -> None:
-    """Return when there is a model in the store, or when the job shall end."""
+def _wait_for_look(watching: Watching, store: Store, stop: Stop, say: Say) -> None:
+    """Return when the store has a model, or the registry says that none is in Production, or the job shall end.
+
+    A store that was made anew has no model although there is one: what came before it would never be decided.
+    """
+    began = time.monotonic()
     said = False
-    while store.serving.pointer() is None and not stop.event.wait(POLL_SECONDS):
-        if not said:
-            say(
-                "no model in Production yet: waiting. Make one with `fraud-detect train --from DIR`, "
-                "then `fraud-detect promote`"
-            )
+    while store.serving.pointer() is None and not watching.looked.is_set() and not stop.event.wait(POLL_SECONDS):
+        if not said and time.monotonic() - began > LOOK_SECONDS:
+            say("the store has no model, and MLflow hasn't told yet whether one is in Production: waiting for it")
             said = True
 
 
-def _watch_query(query: "StreamingQuery", house: House, stop: Stop) -> None:
-    """Return when the query shall end; a query that ended by itself did so with an error."""
+def _watch_query(query: "StreamingQuery", house: House, stop: Stop, until: Callable[[], bool] = lambda: False) -> None:
+    """Return when the query shall end, or `until` holds; a query that ended by itself did so with an error."""
     from py4j.protocol import Py4JError
 
-    while not stop.event.wait(POLL_SECONDS):
+    while not stop.event.wait(POLL_SECONDS) and not _holds(until):
         try:
             if not query.isActive:
                 stop.because(_why(query, house))
         except (Py4JError, OSError) as exc:
             stop.because(ServiceError(f"Spark's JVM doesn't answer any more ({exc}); a restart goes on"))
+
+
+def _holds(condition: Callable[[], bool]) -> bool:
+    """Tell whether it holds; with the store away nobody knows, and the tasks say so themselves."""
+    try:
+        return condition()
+    except ServiceError:
+        return False
 
 
 def _why(query: "StreamingQuery", house: House) -> FraudError:

@@ -73,13 +73,15 @@ class _Process:
             self.checked = time.monotonic()
         return self.stores[key]
 
-    def model(self, store: Store) -> Model:
-        """Return the model in production, read once per task; the last two stay, so a rollback is free."""
+    def model(self, store: Store) -> Model | None:
+        """Return the model in production, read once per task, None before any; the last two stay for a rollback."""
         from fraud.model import Bundle, Scorer
 
         pointer = store.serving.pointer()
         if pointer is None:
-            raise StateError("the online store lost its model; `fraud-detect promote` gives it one")
+            if self.models:  # not a beginning: going on without would leave transactions undecided
+                raise StateError("the online store lost its model; `fraud-detect promote` gives it one")
+            return None
         known = self.models.get(pointer.sha256)
         if known is None:
             while len(self.models) >= 2:

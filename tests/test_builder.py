@@ -23,12 +23,12 @@ from fraud.builder import (
     pack_histories,
     pack_profiles,
 )
-from fraud.decision import merchant_features
 from fraud.errors import DataError
 from fraud.features import ACCEPTED, CONFLICTING, DUPLICATE, FEATURE_NAMES, INTEGER_FEATURES, MERCHANT_COLUMNS
 from fraud.handbook import handbook_labels, read_handbook
 from fraud.schema import CHANNELS, Transaction
 from fraud.store.memory import open_memory
+from fraud.verdicts import merchant_features
 from producer.simulate import Config, generate
 from tests import reference
 

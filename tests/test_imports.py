@@ -50,6 +50,8 @@ LAYERS = {
     "fraud.training": CORE,
     "fraud.evaluation": CORE,
     "fraud.decision": CORE,
+    "fraud.verdicts": CORE,
+    "fraud.ranges": CORE,
     "fraud.scoring": CORE,
     "fraud.gate": CORE,
     "fraud.archive": CORE,
@@ -79,7 +81,7 @@ LAYERS = {
     "fraud.cli": CLI,
 }
 # Both follow from a bundle and from features; neither may lean on the other.
-STRANGERS = (("fraud.training", ("fraud.scoring", "fraud.decision")),)
+STRANGERS = (("fraud.training", ("fraud.scoring", "fraud.decision", "fraud.verdicts")),)
 
 # A library that one edge keeps to itself.
 ONLY_IN = {
@@ -101,7 +103,7 @@ ENVIRONMENT = {
     "fraud.stack.java": "JAVA_HOME and SSL_CERT_FILE are the machine's",
     "fraud.stack.child": "a child inherits the process's, with its own on top",
     "fraud.stack.supervisord": "a child inherits the process's, with its own on top",
-    "fraud.demo.models": "a child inherits the process's, with its own on top",
+    "fraud.demo.commands": "a child inherits the process's, with its own on top",
     "fraud.bench.rig": "a child inherits the process's, with its own on top",
     "fraud.registry.connection": "MLflow's client is configured by variables alone",
     "spark_jobs.session": "the JVM and its workers are configured by variables",

@@ -55,7 +55,7 @@ def watch(stack_settings: Settings) -> Iterator[Watch]:
 
         def begin(store: Store) -> list[str]:
             said: list[str] = []
-            stack.callback(watcher.start(stack_settings, store, clock=clock, say=said.append))
+            stack.callback(watcher.start(stack_settings, store, clock=clock, say=said.append).close)
             return said
 
         yield begin
@@ -106,13 +106,13 @@ def test_a_promotion_is_served_within_two_seconds_at_the_default_interval(
     one, two, _ = (entry.version for entry in three)
     settings = stack_settings.model_copy(update={"watch_seconds": 1.0})
     registry.promote(settings, one, "first", who="ann", at=NOON)
-    end = watcher.start(settings, memory, clock=clock, say=lambda line: None)
+    watching = watcher.start(settings, memory, clock=clock, say=lambda line: None)
     try:
         serves(memory, one)
         registry.promote(settings, two, "better", who="ann", at=NOON)
         serves(memory, two, seconds=2.0)
     finally:
-        end()
+        watching.close()
 
 
 @pytest.mark.server
@@ -121,9 +121,9 @@ def test_a_restarted_watcher_knows_which_one_was_moved_meanwhile(
 ) -> None:
     one, two, _ = (entry.version for entry in three)
     registry.promote(stack_settings, one, "first", who="ann", at=NOON)
-    end = watcher.start(stack_settings, memory, clock=clock, say=lambda line: None)
+    watching = watcher.start(stack_settings, memory, clock=clock, say=lambda line: None)
     serves(memory, one)
-    end()
+    watching.close()
     set_stage(stack_settings, two, archive=True)
     watch(memory)
     serves(memory, two)
@@ -219,11 +219,11 @@ def test_a_second_watcher_waits_and_takes_over(
 ) -> None:
     one, two, _ = (entry.version for entry in three)
     registry.promote(stack_settings, one, "first", who="ann", at=NOON)
-    end = watcher.start(stack_settings, memory, clock=clock, say=lambda line: None)
+    watching = watcher.start(stack_settings, memory, clock=clock, say=lambda line: None)
     serves(memory, one)
     said = watch(memory)
     servers.wait_for("it is said", lambda: said_of(said, "another watcher is at work"), 10)
-    end()
+    watching.close()
     servers.wait_for("it is said", lambda: said_of(said, "takes over"), 10)
     set_alias(stack_settings, two)
     serves(memory, two)
@@ -237,13 +237,13 @@ def test_without_a_server_the_model_in_the_store_goes_on_and_it_is_said_once(mem
     memory.serving.publish(raw, pointer, expected_sequence=0)
     said: list[str] = []
     begun = time.monotonic()
-    end = watcher.start(settings, memory, clock=clock, say=said.append)
+    watching = watcher.start(settings, memory, clock=clock, say=said.append)
     assert time.monotonic() - begun < 0.5
     try:
         servers.wait_for("it is said", lambda: said, 60)
         time.sleep(1.5)  # a few more looks
     finally:
-        end()
+        watching.close()
     assert len(said) == 1, said
     assert settings.mlflow_uri in said[0]
     assert memory.serving.pointer() == pointer

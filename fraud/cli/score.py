@@ -1,6 +1,5 @@
 """`score`: the streaming job, until it is told to stop."""
 
-from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ from fraud.cli.main import app
 
 if TYPE_CHECKING:
     from fraud.settings import Settings
+    from fraud.watcher import Watching
 
 
 class Begin(StrEnum):
@@ -44,8 +44,9 @@ def score(
 ) -> None:
     """Score the stream: transactions in, predictions and rejections out, until Ctrl-C or SIGTERM.
 
-    Each transaction is decided once and published at least once, a repeat being the same bytes. Exits 0
-    when it was told to stop, 1 when it can't go on; started again, it goes on where it ended.
+    Each transaction is decided once and published at least once, a repeat being the same bytes. Without a model
+    in Production it collects: histories are kept, nothing is decided, until one is promoted. Exits 0 when it was
+    told to stop, 1 when it can't go on; started again, it goes on where it ended.
     """
     from spark_jobs.score import Order, run
     from spark_jobs.stop import Stop
@@ -62,10 +63,9 @@ def score(
     say("score: ended")
 
 
-def _watch(chosen: "Settings", store: Any) -> Callable[[], None]:
-    """Start the model watcher beside the driver; return how to end it."""
+def _watch(chosen: "Settings", store: Any) -> "Watching":
+    """Start the model watcher beside the driver."""
     from fraud.watcher import start
     from spark_jobs.score import clock
 
-    end: Callable[[], None] = start(chosen, store, clock=clock, say=say)
-    return end
+    return start(chosen, store, clock=clock, say=say)

@@ -11,11 +11,11 @@ from fraud import bus, codec
 from fraud.backfill import Past
 from fraud.builder import build_features, bulk_changes
 from fraud.codec import Refused
-from fraud.decision import repeat_of
 from fraud.features import ACCEPTED, FEATURE_NAMES, Matrix
 from fraud.parity.columns import PARTITION_BITS, Messages, Numbers
 from fraud.schema import Transaction
 from fraud.times import parse_times
+from fraud.verdicts import repeat_of
 
 _TEXTS = ("transaction_id", "merchant_id", "merchant_category", "channel", "country", "device_id")
 _FLOATS = ("amount", "latitude", "longitude")

@@ -78,7 +78,7 @@ def mlflow(settings: Settings) -> Iterator[Finding]:
 def serving(settings: Settings, version: str | None, pointer: Pointer | None) -> Finding:
     """Compare the version in Production with the model that the store serves."""
     if version is None and pointer is None:
-        return problem("mlflow", f"no model is in {ALIAS}, so nothing is scored; {TRAIN}")
+        return problem("mlflow", f"no model is in {ALIAS}, so transactions are collected and nothing is decided; {TRAIN}")
     if version is None and pointer is not None:
         return problem(
             "mlflow",

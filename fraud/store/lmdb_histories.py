@@ -6,7 +6,8 @@ from itertools import islice
 import lmdb
 import numpy as np
 
-from fraud.store import fence, leases, outbox, ranges
+from fraud import ranges
+from fraud.store import fence, leases, outbox
 from fraud.store.base import Answers, Lease, PartitionKey, SliceCommit
 from fraud.store.leases import Held
 from fraud.store.lmdb_environment import Environment

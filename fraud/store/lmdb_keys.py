@@ -16,10 +16,10 @@ from itertools import islice
 
 import lmdb
 
+from fraud.ranges import Ranges
 from fraud.store import ids, outbox
 from fraud.store.base import PartitionKey
 from fraud.store.lmdb_environment import Environment
-from fraud.store.ranges import Ranges
 
 PARTITION = struct.Struct(">I")
 NUMBER = struct.Struct(">q")

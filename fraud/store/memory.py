@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fraud import profiles
-from fraud.store import fence, flips, leases, outbox, ranges
+from fraud import profiles, ranges
+from fraud.store import fence, flips, leases, outbox
 from fraud.store.base import Answers, Headroom, Lease, PartitionKey, Pointer, SliceCommit, Store
 from fraud.store.leases import Held
 

@@ -8,7 +8,8 @@ from itertools import islice
 
 import numpy as np
 
-from fraud.store import fence, ids, outbox, ranges, redis_scripts
+from fraud import ranges
+from fraud.store import fence, ids, outbox, redis_scripts
 from fraud.store import redis_keys as keys
 from fraud.store.base import Answers, Lease, PartitionKey, SliceCommit
 from fraud.store.redis_client import Arguments, Client

@@ -10,14 +10,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fraud import watcher
 from fraud.errors import FraudError
 from fraud.settings import Settings
+from fraud.watcher import Watching
 from spark_jobs import score
 from spark_jobs.stop import Stop
 
@@ -79,11 +81,8 @@ def main() -> int:
     return 0
 
 
-def _watch(settings: Settings, store: Any) -> Callable[[], None]:
-    from fraud.watcher import start
-
-    end: Callable[[], None] = start(settings, store, clock=score.clock, say=say)
-    return end
+def _watch(settings: Settings, store: Any) -> Watching:
+    return watcher.start(settings, store, clock=score.clock, say=say)
 
 
 if __name__ == "__main__":

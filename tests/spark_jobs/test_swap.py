@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from fraud import bus, registry
-from fraud.decision import decisions
 from fraud.model import Scorer
 from fraud.settings import Settings
+from fraud.verdicts import decisions
 from tests import servers
 from tests.registry.versions import log_versions, reset, set_alias, set_stage, state
 from tests.spark_jobs import commands, jobs
