@@ -10,6 +10,7 @@ from fraud.times import format_time
 
 NAMES = ("fit", "calibrate", "threshold", "judge")
 MIN_FRAUDS = 30  # BLOCK's bound of .90 needs 29 frauds without a false alarm
+JUDGED_MS = 7 * 86_400_000  # the gate decides nothing on fewer than seven whole days
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,19 @@ def split(
     frauds: npt.NDArray[np.bool_],
     shares: Shares | None = None,
     min_frauds: int = MIN_FRAUDS,
+    *,
+    until: int | None = None,
 ) -> dict[str, Part]:
     """Cut rows into four parts by time; rows of one millisecond stay together.
+
+    `judge` covers at least the last seven days before `until`, where that leaves half of the rows to the others.
 
     Args:
         times: shape (n,), ms; in any order.
         frauds: shape (n,).
         shares: of the rows; default 55, 15, 15 and 15 %.
         min_frauds: what each part needs.
+        until: where the mature rows end, ms; None: the parts are cut by their shares alone.
 
     Raises:
         ModelError: a part has too few frauds, or nothing else; the message names it.
@@ -71,8 +77,8 @@ def split(
         raise ModelError("there are no rows to train on")
     shares = shares or Shares()
     ordered = np.sort(times)
-    at = np.round(np.cumsum(astuple(shares))[:-1] * len(ordered)).astype(np.int64)
-    bounds = [int(ordered[0]), *(int(ordered[min(i, len(ordered) - 1)]) for i in at), int(ordered[-1]) + 1]
+    ends = _ends(ordered, shares, until)
+    bounds = [int(ordered[0]), *ends, int(ordered[-1]) + 1]
     parts = {}
     for name, begin, end in zip(NAMES, bounds[:-1], bounds[1:], strict=True):
         index = np.flatnonzero((times >= begin) & (times < end))
@@ -85,3 +91,18 @@ def split(
                 "give more days, or a lower --min-frauds"
             )
     return parts
+
+
+def _ends(ordered: npt.NDArray[np.int64], shares: Shares, until: int | None) -> list[int]:
+    """Return where the first three parts end, ms; `ordered` are the rows' times, rising."""
+    sums = np.cumsum(astuple(shares))
+    *others, judge = (int(ordered[min(i, len(ordered) - 1)]) for i in _rows(sums[:-1], len(ordered)))
+    week = judge if until is None else min(judge, until - JUDGED_MS)
+    before = int(np.searchsorted(ordered, week))
+    if week == judge or 2 * before < len(ordered):
+        return [*others, judge]
+    return [*(int(ordered[i]) for i in _rows(sums[:2] / sums[2], before)), week]
+
+
+def _rows(shares: npt.NDArray[np.float64], rows: int) -> npt.NDArray[np.int64]:
+    return np.round(shares * rows).astype(np.int64)

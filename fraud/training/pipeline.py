@@ -67,7 +67,7 @@ def train(
         ModelError: a part has too few frauds.
     """
     parameters = parameters or Parameters()
-    parts = split(rows.times, rows.frauds, shares, min_frauds)
+    parts = split(rows.times, rows.frauds, shares, min_frauds, until=rows.as_of - rows.maturity)
     fit, calibrate, threshold, judged = (part.index for part in parts.values())
     matrix = rows.matrix[fit]
     say(f"fitting {parameters.trees} trees of depth {parameters.depth} to {len(fit):,} rows")

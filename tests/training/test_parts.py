@@ -44,3 +44,32 @@ def test_impossible_shares_and_no_rows_are_refused() -> None:
 def test_a_part_of_frauds_alone_is_refused() -> None:
     with pytest.raises(ModelError, match="part `fit`"):
         split(np.arange(100), np.ones(100, bool), min_frauds=1)
+
+
+HOUR = 3_600_000
+DAY = 24 * HOUR
+
+
+def test_the_judge_gets_the_last_seven_days_where_half_is_left_for_the_others() -> None:
+    times = np.arange(30 * 24, dtype=np.int64) * HOUR  # thirty days; 15 % are four and a half
+    parts = split(times, times % (2 * HOUR) == 0, until=30 * DAY)
+    assert [part.begin for part in parts.values()][-1] == 23 * DAY
+    before = 23 * 24
+    assert [len(part.index) for part in parts.values()] == [
+        round(before * 0.55 / 0.85),
+        round(before * 0.70 / 0.85) - round(before * 0.55 / 0.85),
+        before - round(before * 0.70 / 0.85),
+        7 * 24,
+    ]
+
+
+def test_a_share_that_covers_more_than_seven_days_stays() -> None:
+    times = np.arange(100 * 24, dtype=np.int64) * HOUR
+    parts = split(times, times % (2 * HOUR) == 0, until=100 * DAY)
+    assert parts["judge"].begin == 85 * DAY
+
+
+def test_few_days_are_cut_by_their_shares() -> None:
+    times = np.arange(10 * 24, dtype=np.int64) * HOUR
+    parts = split(times, times % (2 * HOUR) == 0, min_frauds=1, until=10 * DAY)
+    assert [len(part.index) for part in parts.values()] == [132, 36, 36, 36]
