@@ -1,5 +1,6 @@
 """A past in the lake is the past in the store: the same rows, the same sums, whole or not at all."""
 
+import json
 import os
 import signal
 import subprocess
@@ -22,9 +23,11 @@ from fraud.store.base import Store
 from fraud.store.lmdb_parts import open_lmdb
 from fraud.store.memory import open_memory
 from fraud.store.unfinished import unfinished
+from producer.tables import write_tables
 from tests.lake.rows import lake_in
 from tests.servers import REPOSITORY
 from tests.streaming import NOW, PARTITIONS, day, simulation
+from tests.test_backfill import run
 
 QUERY = "backfill/0123"
 
@@ -186,3 +189,31 @@ def test_a_killed_load_is_made_whole_by_a_wipe(lake: Lake, tmp_path: Path) -> No
     load_both(store, lake, wipe=True)
     check_is_whole(store, lake)
     store.close()
+
+
+def test_the_command_archives_and_wipes(tmp_path: Path) -> None:
+    write_tables(simulation(), tmp_path / "past")
+    lake, home = lake_in(tmp_path), tmp_path / "home"
+    arguments = (str(tmp_path / "past"), "--until", "2024-02-11", "--json")
+    done = run(home, *arguments, lake_uri=lake.place.uri)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["archived"] == lake.scan(TRANSACTIONS).collect().height > 1_000
+    assert "rows in profile_changes" in done.stderr
+    again = run(home, *arguments, lake_uri=lake.place.uri)
+    assert (again.returncode, "--wipe" in again.stderr) == (1, True)
+    checkpoint = home / "data" / "checkpoints" / "archive"
+    checkpoint.mkdir(parents=True)
+    wiped = run(home, *arguments, "--wipe", "--yes", lake_uri=lake.place.uri)
+    assert wiped.returncode == 0, wiped.stderr
+    assert not checkpoint.exists()
+    assert lake.cut() == {"transactions": 1, "labels": 1, "profile_changes": 1}
+
+
+def test_the_command_says_that_the_lake_is_away_and_loads_the_store(tmp_path: Path) -> None:
+    """Before `up` there is no S3."""
+    write_tables(simulation(), tmp_path / "past")
+    done = run(tmp_path / "home", str(tmp_path / "past"), "--json")
+    assert done.returncode == 0, done.stderr
+    assert "the lake s3://lake isn't reached" in done.stderr
+    said = json.loads(done.stdout)
+    assert (said["archived"], said["users"] > 0) == (0, True)
