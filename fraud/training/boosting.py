@@ -25,7 +25,10 @@ def quiet(_: str) -> None:
 
 @dataclass(frozen=True)
 class Parameters:
-    """What may be chosen about the booster.
+    """What may be chosen about the booster and the rows it is fitted to.
+
+    Attributes:
+        smote_ratio: frauds per other row after resampling (`fraud.training.sampler`); None: as they are.
 
     Raises:
         ConfigError: a value is out of range.
@@ -37,6 +40,7 @@ class Parameters:
     min_child_weight: float = 1.0
     subsample: float = 1.0
     colsample: float = 1.0
+    smote_ratio: float | None = None
 
     def __post_init__(self) -> None:
         whole = self.trees >= 1 and 1 <= self.depth <= 16 and self.min_child_weight >= 0
@@ -44,6 +48,8 @@ class Parameters:
             raise ConfigError(
                 f"{self}: trees ≥ 1, depth 1…16, min_child_weight ≥ 0, eta, subsample and colsample in (0, 1]"
             )
+        if self.smote_ratio is not None and not 0 < self.smote_ratio <= 1:
+            raise ConfigError(f"{self}: smote_ratio is None or in (0, 1]")
 
     def for_xgboost(self, rows: int, seed: int) -> dict[str, Any]:
         """Return XGBoost's parameters for a fit of so many rows."""
@@ -78,6 +84,13 @@ def fit_booster(
     """
     import xgboost
 
+    if parameters.smote_ratio is not None:
+        from fraud.training.sampler import MissingAwareSMOTE
+
+        before = len(matrix)
+        sampler = MissingAwareSMOTE(parameters.smote_ratio, random_state=seed)
+        matrix, frauds = sampler.fit_resample(matrix, frauds)
+        say(f"{len(matrix) - before:,} synthetic frauds beside {before:,} rows")
     rows = xgboost.DMatrix(
         matrix, label=frauds.astype(np.float32), missing=np.nan, feature_names=list(FEATURE_NAMES), nthread=threads
     )

@@ -13,6 +13,7 @@ from fraud.training.boosting import Parameters, Say, fit_booster, quiet
 from fraud.training.histograms import reference_histograms
 from fraud.training.parts import MIN_FRAUDS, Part, Shares, split
 from fraud.training.rows import LabelledRows
+from fraud.training.search import Search, search
 from fraud.training.thresholds import BLOCK_PRECISION, Thresholds, choose_thresholds
 
 DAY_MS = 86_400_000
@@ -26,6 +27,7 @@ class Trained:
     parts: dict[str, Part]
     thresholds: Thresholds
     judgement: Judgement
+    search: Search | None = None
 
     def report(self) -> dict[str, Any]:
         """Return plain data: parts, thresholds, metrics with floors and oracles, and what to know about BLOCK."""
@@ -43,6 +45,7 @@ class Trained:
             "floors": dict(self.judgement.floors),
             "oracles": dict(self.judgement.oracles),
             "confusion": dict(self.judgement.confusion),
+            "search": None if self.search is None else self.search.to_dict(),
         }
 
 
@@ -54,13 +57,16 @@ def train(
     threads: int = 0,
     shares: Shares | None = None,
     min_frauds: int = MIN_FRAUDS,
+    candidates: int = 0,
     say: Say = quiet,
 ) -> Trained:
     """Train on labelled rows; the same rows, parameters and seed give the same bundle, byte for byte.
 
     Args:
         rows: in any order of time; they are cut into four parts by it.
+        parameters: the booster's, where nothing is searched.
         threads: 0: all cores.
+        candidates: how many sets of parameters to try on the part `fit`, in the place of `parameters`; 0: none.
         say: told each step.
 
     Raises:
@@ -70,6 +76,10 @@ def train(
     parts = split(rows.times, rows.frauds, shares, min_frauds, until=rows.as_of - rows.maturity)
     fit, calibrate, threshold, judged = (part.index for part in parts.values())
     matrix = rows.matrix[fit]
+    found = None
+    if candidates:
+        found = search(matrix, rows.times[fit], rows.frauds[fit], candidates, seed=seed, threads=threads, say=say)
+        parameters = found.best
     say(f"fitting {parameters.trees} trees of depth {parameters.depth} to {len(fit):,} rows")
     booster = fit_booster(matrix, rows.frauds[fit], parameters, seed=seed, threads=threads, say=say)
     say("calibrating, choosing thresholds, judging")
@@ -96,10 +106,14 @@ def train(
         window=_window(rows, parts),
         histograms=reference_histograms(matrix),
         metrics=judgement.to_dict(),
-        params={**parameters.for_xgboost(len(fit), seed), "trees": parameters.trees},
+        params={
+            **parameters.for_xgboost(len(fit), seed),
+            "trees": parameters.trees,
+            "smote_ratio": parameters.smote_ratio,
+        },
         seed=seed,
     )
-    return Trained(bundle, parts, chosen, judgement)
+    return Trained(bundle, parts, chosen, judgement, found)
 
 
 def _window(rows: LabelledRows, parts: dict[str, Part]) -> dict[str, Any]:

@@ -1,0 +1,210 @@
+"""A random search over time-ordered folds: which parameters, and whether to resample.
+
+Random search: Bergstra and Bengio, JMLR 13, 2012. Folds grow in time (`TimeSeriesSplit`): what judges a candidate
+is later than what it was fitted to. Resampling is a step of the pipeline, so no synthetic row is ever scored.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fraud.errors import ModelError
+from fraud.features import Matrix
+from fraud.training.boosting import Parameters, Say, quiet
+
+if TYPE_CHECKING:
+    from imblearn.pipeline import Pipeline
+
+FOLDS = 3
+# Rows that the search looks at: every fraud, and as many others as fit, thinned evenly over time. The final
+# fit takes all.
+SEARCH_ROWS = 80_000
+RATIOS: tuple[float | None, ...] = (None, 0.02, 0.05, 0.1, 0.3)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A set of parameters and its average precision in each fold; NaN where the fit failed."""
+
+    parameters: Parameters
+    scores: tuple[float, ...]
+    seconds: float
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.scores))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data; a failed fold's score is null."""
+        scores = [None if np.isnan(score) else score for score in self.scores]
+        mean = None if None in scores else self.mean
+        return {**self.parameters.to_dict(), "folds": scores, "average_precision": mean, "seconds": self.seconds}
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was tried. Scores are of thinned rows: they compare candidates, and say nothing of all rows.
+
+    Attributes:
+        rows: looked at, `frauds` of them frauds, out of `of` rows.
+    """
+
+    candidates: tuple[Candidate, ...]
+    best: Parameters
+    rows: int
+    frauds: int
+    of: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, the best candidate first."""
+        ranked = sorted(self.candidates, key=lambda each: -np.nan_to_num(each.mean, nan=-1.0))
+        return {
+            "rows": self.rows,
+            "frauds": self.frauds,
+            "of_rows": self.of,
+            "folds": FOLDS,
+            "best": self.best.to_dict(),
+            "candidates": [candidate.to_dict() for candidate in ranked],
+        }
+
+
+def search(
+    matrix: Matrix,
+    times: npt.NDArray[np.int64],
+    frauds: npt.NDArray[np.bool_],
+    candidates: int,
+    *,
+    seed: int,
+    threads: int,
+    rows: int = SEARCH_ROWS,
+    say: Say = quiet,
+) -> Search:
+    """Try parameters on the rows of a fit; the same rows and seed try the same and find the same.
+
+    A candidate whose fit fails, for want of memory for instance, is out; the others go on.
+
+    Args:
+        matrix: shape (n, features), NaN is null; times: (n,), ms; frauds: (n,).
+        rows: at most so many are looked at.
+
+    Raises:
+        ModelError: no candidate could be fitted in every fold.
+    """
+    from sklearn.model_selection import RandomizedSearchCV, TimeSeriesSplit
+
+    chosen = sample(times, frauds, rows, seed)
+    X, y = matrix[chosen], frauds[chosen].astype(np.int64)
+    say(f"searching {candidates} candidates in {FOLDS} folds over {len(chosen):,} of {len(matrix):,} rows")
+    randomized = RandomizedSearchCV(
+        pipeline(len(chosen), seed, threads),
+        _distributions(),
+        n_iter=candidates,
+        scoring=_Told(candidates, say),
+        cv=TimeSeriesSplit(FOLDS),
+        refit=False,
+        random_state=seed,
+        error_score=np.nan,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a failed fit is in the result, and said below
+        try:
+            randomized.fit(X, y)
+        except ValueError as exc:  # scikit-learn's: every fit failed
+            raise ModelError(f"none of {candidates} candidates could be fitted: {str(exc)[-500:]}") from exc
+    tried = _candidates(randomized.cv_results_)
+    whole = [candidate for candidate in tried if not np.isnan(candidate.mean)]
+    if not whole:
+        raise ModelError(f"none of {candidates} candidates could be fitted in every fold; are there frauds in each?")
+    if len(whole) < len(tried):
+        say(f"{len(tried) - len(whole)} of {len(tried)} candidates failed and are out")
+    best = max(whole, key=lambda candidate: candidate.mean)  # of equals the first
+    say(f"the best candidate, average precision {best.mean:.4f} on the thinned rows: {best.parameters}")
+    return Search(tuple(tried), best.parameters, len(chosen), int(y.sum()), len(matrix))
+
+
+def sample(times: npt.NDArray[np.int64], frauds: npt.NDArray[np.bool_], rows: int, seed: int) -> npt.NDArray[np.int64]:
+    """Return the places of every fraud and of other rows drawn among all, together at most `rows`, in time order."""
+    order = np.argsort(times, kind="stable")
+    if len(order) <= rows:
+        return order
+    others = order[~frauds[order]]
+    keep = frauds.copy()
+    wanted = max(rows - int(frauds.sum()), 0)
+    keep[np.random.default_rng(seed).choice(others, min(wanted, len(others)), replace=False)] = True
+    return order[keep[order]]
+
+
+def pipeline(rows: int, seed: int, threads: int) -> "Pipeline":
+    """Return sampler and booster as one estimator, with the settings that `fraud.training.boosting` gives."""
+    from imblearn.pipeline import Pipeline
+    from xgboost import XGBClassifier
+
+    from fraud.training.sampler import MissingAwareSMOTE
+
+    fixed = Parameters().for_xgboost(rows, seed)
+    model = XGBClassifier(
+        objective=fixed["objective"],
+        base_score=fixed["base_score"],
+        tree_method=fixed["tree_method"],
+        max_bin=fixed.get("max_bin"),
+        random_state=seed,
+        n_jobs=threads or None,
+    )
+    return Pipeline([("sampler", MissingAwareSMOTE(random_state=seed)), ("model", model)])
+
+
+def _distributions() -> dict[str, Any]:
+    from scipy.stats import loguniform, uniform
+
+    return {
+        "sampler__ratio": list(RATIOS),
+        "model__n_estimators": [100, 150, 200, 300],
+        "model__max_depth": [3, 4, 5, 6],
+        "model__learning_rate": loguniform(0.04, 0.2),
+        "model__min_child_weight": [1.0, 3.0, 10.0],
+        "model__subsample": uniform(0.6, 0.4),
+        "model__colsample_bytree": uniform(0.5, 0.5),
+    }
+
+
+def _candidates(results: dict[str, Any]) -> list[Candidate]:
+    folds = [results[f"split{fold}_test_score"] for fold in range(FOLDS)]
+    seconds = FOLDS * (results["mean_fit_time"] + results["mean_score_time"])
+    return [
+        Candidate(_parameters(chosen), tuple(float(scores[i]) for scores in folds), round(float(seconds[i]), 2))
+        for i, chosen in enumerate(results["params"])
+    ]
+
+
+def _parameters(chosen: dict[str, Any]) -> Parameters:
+    ratio = chosen["sampler__ratio"]
+    return Parameters(
+        trees=int(chosen["model__n_estimators"]),
+        depth=int(chosen["model__max_depth"]),
+        eta=float(chosen["model__learning_rate"]),
+        min_child_weight=float(chosen["model__min_child_weight"]),
+        subsample=float(chosen["model__subsample"]),
+        colsample=float(chosen["model__colsample_bytree"]),
+        smote_ratio=None if ratio is None else float(ratio),
+    )
+
+
+class _Told:
+    """Average precision as a scorer that says how far the search is."""
+
+    def __init__(self, candidates: int, say: Say) -> None:
+        self._candidates, self._say = candidates, say
+        self._scores: list[float] = []
+
+    def __call__(self, estimator: Any, X: Matrix, y: npt.NDArray[np.int64]) -> float:
+        from sklearn.metrics import average_precision_score
+
+        score = float(average_precision_score(y, estimator.predict_proba(X)[:, 1])) if y.any() else float("nan")
+        self._scores.append(score)
+        if len(self._scores) % FOLDS == 0:
+            mean = np.mean(self._scores[-FOLDS:])
+            self._say(f"candidate {len(self._scores) // FOLDS} of {self._candidates}: average precision {mean:.4f}")
+        return score
