@@ -83,11 +83,13 @@ def test_the_lake_holds_what_the_store_was_made_of(lake: Lake) -> None:
 
 
 def test_changes_one_by_one_sum_up_to_the_builders(lake: Lake) -> None:
-    """With repeats, and labels that are taken back, come twice, or know no transaction."""
+    """With repeats, and labels that are taken back, name another shop, come twice, or know no transaction."""
     past = simulation()
     transactions = pl.concat([past.transactions, past.transactions[5:9]])
     back = past.labels.filter("is_fraud")[:20].with_columns(
-        pl.lit(False).alias("is_fraud"), pl.col("labelled_at") + pl.duration(days=1)
+        pl.lit(False).alias("is_fraud"),
+        pl.lit("another shop").alias("merchant_id"),
+        pl.col("labelled_at") + pl.duration(days=1),
     )
     unknown = past.labels[:3].with_columns(pl.lit("nobody's").alias("transaction_id"))
     labels = pl.concat([past.labels, back, past.labels[:5], unknown])
