@@ -1,4 +1,4 @@
-"""`train`: from tables of transactions and labels to a registered model."""
+"""`train`: from a training set to a registered model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,23 +9,34 @@ from fraud.cli.console import SEEDS, emit, say
 from fraud.cli.main import app
 
 if TYPE_CHECKING:
-    from fraud.training import Trained
+    from datetime import timedelta
+
+    from fraud.training import LabelledRows, Trained
+
+CANDIDATES = 20  # where the training set comes from the lake
 
 
 @app.command()
 def train(
     directory: Annotated[
-        Path, typer.Option("--from", help="A directory with transactions.parquet and labels.parquet.")
-    ],
+        Path | None, typer.Option("--from", help="Tables: a directory with transactions.parquet and labels.parquet.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="A training set's address, as `dataset` prints it.")] = None,
     as_of: Annotated[
         str | None,
-        typer.Option(help="Train on what was known at this moment, UTC; default: the newest transaction's."),
+        typer.Option(help="Train on what was known at this moment, UTC; alone: on the lake's training set of it."),
     ] = None,
     maturity: Annotated[str, typer.Option(help="Leave out transactions younger than this at that moment.")] = "7d",
     seed: Annotated[
-        int, typer.Option(help="The same tables and seed give the same model, byte for byte.", min=0, max=SEEDS)
+        int, typer.Option(help="The same rows and seed give the same model, byte for byte.", min=0, max=SEEDS)
     ] = 0,
-    trees: Annotated[int, typer.Option(help="How many trees.", min=1)] = 300,
+    candidates: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Sets of parameters to try; 0: none. Default: {CANDIDATES}, with --from 0.", min=0, max=1000
+        ),
+    ] = None,
+    trees: Annotated[int, typer.Option(help="How many trees, where nothing is searched.", min=1)] = 300,
     depth: Annotated[int, typer.Option(help="How deep they are.", min=1, max=16)] = 4,
     eta: Annotated[float, typer.Option(help="How much each tree corrects.")] = 0.1,
     min_frauds: Annotated[
@@ -36,30 +47,37 @@ def train(
     register: Annotated[
         bool, typer.Option("--register/--no-register", help="Register the model in MLflow as a new version.")
     ] = True,
+    reuse: Annotated[
+        bool, typer.Option("--reuse", help="Where the same training was registered before, return that version.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")] = False,
 ) -> None:
     """Train a model on what was known at a moment, judge it on the newest mature days, and register it.
 
     Labels count by the day they became known; the truth is never read. Registered is not promoted: see
-    `promote`.
+    `judge` and `promote`.
     """
     import time
 
-    from fraud.cli.data import duration, moment
-    from fraud.training import Parameters, labelled_rows
+    from fraud.cli.data import duration
+    from fraud.training import Parameters
     from fraud.training import train as fit
-    from producer.tables import read_table
 
     began = time.monotonic()
+    tried = (CANDIDATES if directory is None else 0) if candidates is None else candidates
     parameters = Parameters(trees=trees, depth=depth, eta=eta)
-    clock = None if as_of is None else moment(as_of)
-    transactions, labels = read_table(directory, "transactions"), read_table(directory, "labels")
-    say(f"building features of {len(transactions):,} transactions")
-    rows = labelled_rows(transactions, labels, clock, duration(maturity))
-    trained = fit(rows, parameters, seed=seed, threads=threads, min_frauds=min_frauds, say=say)
+    rows, source = _rows(directory, dataset, as_of, duration(maturity))
+    asked = {"rows": source, "seed": seed, "candidates": tried, "min_frauds": min_frauds}
+    if not tried:
+        asked |= {"parameters": parameters.to_dict()}
+    if reuse and register and (again := _again(asked)) is not None:
+        _finish(again | {"seconds": round(time.monotonic() - began, 1)}, as_json)
+        return
+    trained = fit(rows, parameters, seed=seed, threads=threads, min_frauds=min_frauds, candidates=tried, say=say)
     result: dict[str, Any] = {
         "version": None,
         "run_id": None,
+        "reused": False,
         "as_of": trained.bundle.window["as_of"],
         "rows": len(rows.times),
         "frauds": int(rows.frauds.sum()),
@@ -69,37 +87,129 @@ def train(
         trained.bundle.to_dir(out)
         say(f"the bundle is in {out}")
     if register:
-        result |= _register(trained, result, directory)
-    result["seconds"] = round(time.monotonic() - began, 1)
-    if as_json:
-        emit(result)
-    else:
-        _tell(result)
+        result |= _register(trained, result, asked)
+    _finish(result | {"seconds": round(time.monotonic() - began, 1)}, as_json)
 
 
-def _register(trained: "Trained", result: dict[str, Any], directory: Path) -> dict[str, str]:
+def _rows(
+    directory: Path | None, dataset: str | None, as_of: str | None, maturity: "timedelta"
+) -> tuple["LabelledRows", str]:
+    """Return the rows and what names them: the hash of a training set, or of the tables' files."""
+    from fraud.cli.console import settings
+    from fraud.cli.data import moment
+    from fraud.errors import ConfigError
+
+    if directory is not None and dataset is not None:
+        raise ConfigError("give --from or --dataset, not both")
+    if directory is not None:
+        return _from_tables(directory, as_of, maturity)
+    if dataset is None and as_of is None:
+        raise ConfigError("say what to train on: --from DIR, --dataset URI, or --as-of TIME for the lake's")
+    if dataset is not None and as_of is not None:
+        raise ConfigError("a training set has its moment: leave out --as-of beside --dataset")
+    from fraud.dataset import build, load, to_rows
+
+    read = settings()
+    found = load(read, dataset) if dataset is not None else build(read, moment(str(as_of)), maturity, say)
+    return to_rows(found), f"dataset {found.manifest.sha256}"
+
+
+def _from_tables(directory: Path, as_of: str | None, maturity: "timedelta") -> tuple["LabelledRows", str]:
+    """Make the rows from tables."""
+    from fraud.backfill.record import fingerprint
+    from fraud.cli.data import moment
+    from fraud.training import labelled_rows
+    from producer.tables import read_table
+
+    clock = None if as_of is None else moment(as_of)
+    transactions, labels = read_table(directory, "transactions"), read_table(directory, "labels")
+    say(f"building features of {len(transactions):,} transactions")
+    rows = labelled_rows(transactions, labels, clock, maturity)
+    files = [fingerprint(directory / f"{name}.parquet").sha256 for name in ("transactions", "labels")]
+    return rows, f"tables {' '.join(files)} as of {rows.as_of} - {rows.maturity}"
+
+
+def _again(asked: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the result of the same training where a version of it is registered."""
+    from fraud.cli.console import settings
+    from fraud.registry import fetch, look
+
+    key, read = _key(asked), settings()
+    same = [each for each in look(read).versions.values() if each.tags.get("training") == key]
+    if not same:
+        return None
+    first = min(same, key=lambda each: int(each.version))
+    bundle = fetch(read, first.version)
+    say(f"version {first.version} comes of the same training already")
+    return {
+        "version": first.version,
+        "run_id": first.run_id,
+        "reused": True,
+        "as_of": bundle.window["as_of"],
+        "parts": bundle.window["parts"],
+        "metrics": bundle.metrics["values"],
+        "floors": bundle.metrics["floors"],
+        "oracles": bundle.metrics["oracles"],
+        "confusion": bundle.metrics["confusion"],
+        "thresholds": {"review": bundle.review, "block": bundle.block},
+    }
+
+
+def _key(asked: dict[str, Any]) -> str:
+    """Return the hash that names a training: what it was asked for, and by which definition of the features."""
+    import hashlib
+    import json
+
+    from fraud.features import FEATURE_VERSION
+
+    return hashlib.sha256(json.dumps({**asked, "features": FEATURE_VERSION}, sort_keys=True).encode()).hexdigest()
+
+
+def _register(trained: "Trained", result: dict[str, Any], asked: dict[str, Any]) -> dict[str, str]:
     """Log the run to MLflow; return what names the new version."""
     import json
 
     from fraud.cli.console import settings
     from fraud.registry import log_model
+    from fraud.revision import revision
+    from fraud.training.card import model_card
+    from fraud.training.plots import plots
 
     say("registering the model in MLflow")
-    values, floors, oracles = result["metrics"], result["floors"], result["oracles"]
+    code = revision()
+    facts = {"as_of": result["as_of"], "data": asked["rows"], "seed": asked["seed"], "revision": code}
+    artifacts = {
+        "report.json": json.dumps(result, indent=2).encode(),
+        "model_card.md": model_card(result, facts | dict(trained.bundle.params)).encode(),
+        **plots(trained),
+    }
+    if trained.search is not None:
+        artifacts["candidates.json"] = json.dumps(trained.search.to_dict(), indent=2).encode()
     registered = log_model(
         settings(),
         trained.bundle,
         run_name=f"train as of {result['as_of']}",
-        metrics={
-            **values,
-            **{f"{name}_floor": value for name, value in floors.items()},
-            **{f"{name}_oracle": value for name, value in oracles.items()},
-        },
-        params=trained.bundle.params,
-        tags={"as_of": result["as_of"], "from": directory.name},
-        artifacts={"report.json": json.dumps(result, indent=2).encode()},
+        metrics=_metrics(result),
+        params={**trained.bundle.params, "candidates": asked["candidates"], "seed": asked["seed"]},
+        tags={"as_of": result["as_of"], "from": asked["rows"][:200], "training": _key(asked), "revision": code},
+        artifacts=artifacts,
     )
     return {"version": registered.version, "run_id": registered.run_id, "sha256": registered.sha256}
+
+
+def _metrics(result: dict[str, Any]) -> dict[str, float]:
+    """Return every figure of the report under a name of its own."""
+    named = {f"{name}_floor": value for name, value in result["floors"].items()}
+    named |= {f"{name}_oracle": value for name, value in result["oracles"].items()}
+    named |= {f"confusion_{name}": float(count) for name, count in result["confusion"].items()}
+    return {**result["metrics"], **named}
+
+
+def _finish(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        emit(result)
+    else:
+        _tell(result)
 
 
 def _tell(result: dict[str, Any]) -> None:
@@ -110,7 +220,11 @@ def _tell(result: dict[str, Any]) -> None:
         )
     for name, value in result["metrics"].items():
         say(f"{name:>18}: {value:.4f} (random {result['floors'][name]:.4f}, oracle {result['oracles'][name]:.4f})")
-    say(f"REVIEW from {result['thresholds']['review']:.4f} on; {result['thresholds']['note']}")
+    note = result["thresholds"].get("note")
+    say(f"REVIEW from {result['thresholds']['review']:.4f} on{'' if note is None else f'; {note}'}")
     version = result["version"]
     if version is not None:
-        say(f"version {version} is registered; `fraud-detect promote --version {version}` makes it decide")
+        say(
+            f"version {version} is registered; beside a model in Production, `fraud-detect judge --version {version}` "
+            f"compares the two. `fraud-detect promote --version {version}` makes it decide"
+        )

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from fraud.booster import load_booster, margins
 from fraud.calibration import fit_calibrator
 from fraud.evaluation import Judgement, judge, not_yet_known
@@ -20,6 +23,14 @@ DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True)
+class Scored:
+    """A part's calibrated probabilities and the truth, shape (n,) each."""
+
+    probabilities: npt.NDArray[np.float64]
+    frauds: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Trained:
     """A bundle, and how it came about."""
 
@@ -27,6 +38,7 @@ class Trained:
     parts: dict[str, Part]
     thresholds: Thresholds
     judgement: Judgement
+    scored: dict[str, Scored]  # the parts `threshold` and `judge`
     search: Search | None = None
 
     def report(self) -> dict[str, Any]:
@@ -86,11 +98,15 @@ def train(
     loaded = load_booster(booster, FEATURE_NAMES)
     loaded.set_param({"nthread": threads})
     calibrator = fit_calibrator(margins(loaded, rows.matrix[calibrate]), rows.frauds[calibrate])
-    chosen = choose_thresholds(calibrator.apply(margins(loaded, rows.matrix[threshold])), rows.frauds[threshold])
+    scored = {
+        name: Scored(calibrator.apply(margins(loaded, rows.matrix[index])), rows.frauds[index])
+        for name, index in (("threshold", threshold), ("judge", judged))
+    }
+    chosen = choose_thresholds(scored["threshold"].probabilities, scored["threshold"].frauds)
     days = rows.times // DAY_MS
     judgement = judge(
-        calibrator.apply(margins(loaded, rows.matrix[judged])),
-        rows.frauds[judged],
+        scored["judge"].probabilities,
+        scored["judge"].frauds,
         chosen.review,
         days[judged],
         rows.cards[judged],
@@ -113,7 +129,7 @@ def train(
         },
         seed=seed,
     )
-    return Trained(bundle, parts, chosen, judgement, found)
+    return Trained(bundle, parts, chosen, judgement, scored, found)
 
 
 def _window(rows: LabelledRows, parts: dict[str, Part]) -> dict[str, Any]:

@@ -61,6 +61,32 @@ def test_what_cannot_be_trained_is_said(tables: Path, tmp_path: Path) -> None:
         run("train", "--from", str(tmp_path / "nowhere"), "--no-register")
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "say what to train on"),
+        (("--dataset", "s3://lake/datasets/x", "--as-of", "2026-01-31"), "leave out --as-of"),
+        (("--dataset", "s3://lake/datasets/x", "--from", "past"), "not both"),
+    ],
+)
+def test_contradictions_are_noticed_before_anything_is_read(words: tuple[str, ...], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        run("train", "--no-register", *words)
+
+
+@pytest.mark.server
+def test_the_same_training_is_registered_once_where_reuse_is_asked(
+    tables: Path, mlflow_server: servers.Server, stack_settings: Settings
+) -> None:
+    words = ("train", "--from", str(tables), *SMALL, "--seed", "17", "--reuse")
+    first, again = (json.loads(run(*words, **servers.environment(stack_settings))) for _ in range(2))
+    assert (first["reused"], again["reused"]) == (False, True)
+    assert (again["version"], again["run_id"]) == (first["version"], first["run_id"])
+    assert again["metrics"] == first["metrics"]
+    other = json.loads(run(*words[:-3], "--seed", "18", "--reuse", **servers.environment(stack_settings)))
+    assert other["version"] != first["version"]
+
+
 @pytest.mark.server
 def test_train_registers_a_version_with_its_metrics(
     tables: Path, mlflow_server: servers.Server, stack_settings: Settings
@@ -69,7 +95,8 @@ def test_train_registers_a_version_with_its_metrics(
     assert registry.fetch(stack_settings, result["version"]).review == result["thresholds"]["review"]
     with connected(stack_settings) as client:
         metrics = client.get_run(result["run_id"]).data.metrics
-        assert "report.json" in {entry.path for entry in client.list_artifacts(result["run_id"])}
+        logged = {entry.path for entry in client.list_artifacts(result["run_id"])}
+        assert {"report.json", "model_card.md", "plots"} <= logged
     assert metrics["average_precision"] == pytest.approx(result["metrics"]["average_precision"])
     assert metrics["average_precision_floor"] == pytest.approx(result["floors"]["average_precision"])
 
