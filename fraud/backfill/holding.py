@@ -30,6 +30,10 @@ class Holding:
         """Take a lease; FencedError if a job that runs holds it."""
         self._leases[name] = take(self._histories, name, self._clock)
 
+    def lease(self, name: str) -> Lease:
+        """Return a lease as it was last prolonged."""
+        return self._leases[name]
+
     def while_loading(self, rows: Iterable[Item]) -> Iterator[Item]:
         """Yield the rows, and prolong the leases in between; raises FencedError if one is lost."""
         for row in rows:

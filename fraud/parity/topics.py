@@ -1,7 +1,7 @@
 """Reading the topics from their beginning to where they end now."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -92,11 +92,14 @@ def read_rejections(bootstrap: str) -> Rejections:
     )
 
 
-def consume(bootstrap: str, topic: str, *, most: int | None = None) -> Iterator[tuple[int, list[Any]]]:
+def consume(
+    bootstrap: str, topic: str, *, most: int | None = None, starts: Mapping[int, int] | None = None
+) -> Iterator[tuple[int, list[Any]]]:
     """Yield partitions and their records in offset order, up to the topic's ends at the start.
 
     Args:
         most: stop after so many records of a partition.
+        starts: partition → offset to begin at; a partition that isn't among them begins at its beginning.
 
     Raises:
         StateError: there is no such topic.
@@ -106,6 +109,7 @@ def consume(bootstrap: str, topic: str, *, most: int | None = None) -> Iterator[
     from kafka.errors import KafkaError
 
     begins, ends = bus.begin_offsets(bootstrap, topic), bus.end_offsets(bootstrap, topic)
+    begins |= {part: max(begins[part], at) for part, at in (starts or {}).items() if part in begins}
     if most is not None:
         ends = {partition: min(end, begins[partition] + most) for partition, end in ends.items()}
     left = {TopicPartition(topic, partition): end for partition, end in ends.items() if begins[partition] < end}
