@@ -17,21 +17,27 @@ TTL_MS = 10_000
 RENEW_SECONDS = 3.0
 
 
-def acquire(histories: Histories, *, clock: Callable[[], int], sleep: Callable[[float], None] = time.sleep) -> Lease:
+def acquire(
+    histories: Histories,
+    *,
+    clock: Callable[[], int],
+    sleep: Callable[[float], None] = time.sleep,
+    name: str = NAME,
+) -> Lease:
     """Take the lease; wait out a holder that has died, refuse beside one that lives.
 
     A living holder renews every three seconds, which moves its end; a dead one's end stands still.
 
     Raises:
-        FencedError: another score job is running; the message names host and pid.
+        FencedError: another such job is running; the message names host and pid.
     """
     owner = uuid.uuid4().hex
     seen: int | None = None
     while True:
         try:
-            return histories.acquire(NAME, owner, host=socket.gethostname(), pid=os.getpid(), now=clock(), ttl=TTL_MS)
+            return histories.acquire(name, owner, host=socket.gethostname(), pid=os.getpid(), now=clock(), ttl=TTL_MS)
         except FencedError:
-            held = histories.leases().get(NAME)
+            held = histories.leases().get(name)
             if held is not None and seen is not None and held.expires_at != seen:
                 raise
             seen = held.expires_at if held is not None else seen
@@ -56,7 +62,9 @@ class Renewal:
         try:
             self._histories.release(self.lease)
         except FraudError as exc:  # raised from here it would hide why the job ends
-            _LOG.warning("the lease %s couldn't be given back, it ends in %d s: %s", NAME, TTL_MS // 1_000, exc)
+            _LOG.warning(
+                "the lease %s couldn't be given back, it ends in %d s: %s", self.lease.name, TTL_MS // 1_000, exc
+            )
 
     def _run(self) -> None:
         while not self._end.wait(RENEW_SECONDS):

@@ -1,4 +1,4 @@
-"""The score job's Spark: every setting with its reason, and its JVM's life.
+"""The jobs' Spark: every setting with its reason, and its JVM's life.
 
 Figures: two cores, Kafka and a generator on the same machine; each is what the setting saves or buys.
 """
@@ -141,8 +141,10 @@ def sink_options(settings: Settings) -> dict[str, str]:
 class Session:
     """A SparkSession whose JVM ends with it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, changes: Mapping[str, str] | None = None) -> None:
         """Start the JVM, in a session of its own: a Ctrl-C is for the driver, which ends it in order.
+
+        `changes` replace options of the score job.
 
         Raises:
             ServiceError: the JVM doesn't start; its own words stand above, on stderr.
@@ -155,7 +157,8 @@ class Session:
         from fraud.stack.jars import spark_jars
         from fraud.stack.java import java
 
-        conf = SparkConf(loadDefaults=False).setAll(list(options(settings, spark_jars(settings)).items()))
+        chosen = {**options(settings, spark_jars(settings)), **(changes or {})}
+        conf = SparkConf(loadDefaults=False).setAll(list(chosen.items()))
         _environment(java(settings).path)
         interrupted = signal.getsignal(signal.SIGINT)
         self._gateway: Any = None

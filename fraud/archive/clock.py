@@ -20,7 +20,7 @@ import numpy.typing as npt
 import polars as pl
 
 from fraud.archive.changes import PLACE, counted, moved
-from fraud.archive.index import Index, Keys, Seen, keys_of
+from fraud.archive.index import Index, Keys, Rows, Seen, keys_of
 from fraud.lake.tables import BACKFILL
 from fraud.profiles import QUARTER_MS
 
@@ -124,9 +124,9 @@ class Clock:
         return keys, quarters
 
     def verdicts(self, labels: pl.DataFrame) -> list[Verdict]:
-        """Return labels as verdicts, in the table's order; a topic id that is new is the newest incarnation."""
+        """Return labels as verdicts, in the table's order."""
         for topic_id in labels["topic_id"].unique(maintain_order=True):
-            self._incarnations.setdefault(topic_id, len(self._incarnations))
+            self.incarnation(topic_id)
         return [
             Verdict(at, self._incarnations[topic], partition, offset, fraud, taken, topic, user, one)
             for at, topic, partition, offset, fraud, taken, user, one in labels.select(
@@ -140,6 +140,17 @@ class Clock:
                 "transaction_id",
             ).iter_rows()
         ]
+
+    def incarnation(self, topic_id: str) -> int:
+        """Return a topic id's number: 0 is what was loaded, one that is new is the newest."""
+        return self._incarnations.setdefault(topic_id, len(self._incarnations))
+
+    def recall(self, keys: Keys, rows: Rows) -> None:
+        """Remember labels of known transactions that were weighed before, the greatest of each; shapes (n,)."""
+        found, old = self.winners.find(keys)
+        keys, rows = np.concatenate([keys[found], keys]), np.concatenate([old[found], rows])
+        order = np.lexsort([rows[name] for name in ("offset", "partition", "incarnation", "labelled_at")])
+        self.winners.add(keys[order], rows[order])
 
     def park(self, keys: Keys, verdicts: Sequence[Verdict]) -> None:
         """Let labels wait for their transactions; shapes (n,)."""

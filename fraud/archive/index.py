@@ -90,6 +90,17 @@ class Seen:
             page[at] = True
         return new
 
+    def find(self, topic_id: str, partition: int, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Return which of a partition's offsets are there, shape (n,)."""
+        found = np.zeros(len(offsets), bool)
+        pages = offsets // PAGE
+        for number in np.unique(pages).tolist():
+            page = self._pages.get((topic_id, partition, number))
+            if page is not None:
+                mine = pages == number
+                found[mine] = page[offsets[mine] % PAGE]
+        return found
+
     def missing(self, topic_id: str, partition: int, start: int, end: int) -> npt.NDArray[np.int64]:
         """Return the offsets in [start, end) that aren't there."""
         found = []

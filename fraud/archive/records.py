@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fraud.codec import Refused, decode_label, decode_transaction, digest
 from fraud.features import FEATURE_NAMES
@@ -53,6 +54,13 @@ class Decoded:
     rows: pa.Table
     refused: dict[int, Refused] = field(default_factory=dict)
     strange: int = 0
+
+
+def of_topic(rows: pa.Table, topic: str, topic_id: str) -> Records:
+    """Return a topic's records, in offset order within each partition; `rows` has `topic` and Records' columns."""
+    mine = rows.filter(pc.equal(rows["topic"], topic)).sort_by([("partition", "ascending"), ("offset", "ascending")])
+    columns = ("partition", "offset", "broker_time", "key", "value")
+    return Records(topic_id, *(mine[name].to_pylist() for name in columns))
 
 
 def transactions(records: Records) -> Decoded:
