@@ -1,11 +1,14 @@
 """Old runs go, whatever a version came from stays."""
 
+import json
+import sys
 from datetime import UTC, datetime
 
 import pytest
 from mlflow import MlflowClient
 
 from fraud import registry
+from fraud.cli.main import main
 from fraud.registry.connection import connected
 from fraud.registry.retention import PARENT, Forgotten, forget_runs
 from fraud.settings import Settings
@@ -48,3 +51,21 @@ def test_old_runs_go_but_for_the_newest_and_the_registered(
     assert state(stack_settings)[2].keys() == versions
     for version in versions:
         registry.fetch(stack_settings, version)
+
+
+def test_the_command_counts_tables_and_runs(
+    three: list[registry.RegisteredVersion],
+    stack_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in stack_settings.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["fraud-detect", "maintain", "--keep-runs", "0", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code in (0, None)
+    said = json.loads(capsys.readouterr().out)
+    assert said.keys() == {"lake", "runs", "seconds"}
+    assert said["runs"]["deleted"] == 0
+    assert said["runs"]["kept"] >= len(three)
