@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,8 +143,8 @@ def prepare(order: Order, lake: Lake) -> tuple[dict[str, str], Ends]:
             starting[table.topic] = {
                 part: min(max(first, kept.get((ids[table.topic], part), 0)), end[part]) for part, first in begin.items()
             }
-    through = None if reached is None else reached.profile_through
-    archive_ends.write(lake, Reached("", -1, clock(), ids, starting, through))
+    through, queries = (None, []) if reached is None else (reached.profile_through, reached.queries)
+    archive_ends.write(lake, Reached("", -1, clock(), ids, starting, through, queries))
     return ids, starting
 
 
@@ -180,6 +180,7 @@ class Batches:
         self._order, self._archivist, self._stop = order, archivist, stop
         self._lines = progress_log(order.settings.logs / "archive-progress.jsonl")
         self._at_work = threading.Lock()
+        self._known: list[str] = []
 
     def take(self, rows: "DataFrame", number: int) -> None:
         """Archive a batch; while S3 or Kafka is away, try again."""
@@ -200,11 +201,25 @@ class Batches:
                 sleep=tenacity.sleep_using_event(self._stop.event),
                 reraise=True,
             )
+            queries = retry(self._queries, at)
             done = retry(self._archivist.take, at, table, ends[bus.TRANSACTIONS])
-            reached = Reached(at.query, number, clock(), dict(self._archivist.topic_ids), ends, done.through)
+            ids = dict(self._archivist.topic_ids)
+            reached = Reached(at.query, number, clock(), ids, ends, done.through, queries)
             retry(archive_ends.write, self._archivist.lake, reached)
             self._tell(reached, done, {"read": round(read, 3)}, time.monotonic() - began)
             self._archivist.fault("batch")
+
+    def _queries(self, at: Batch) -> list[str]:
+        """Return every query that ever wrote, this one the last; a new one is remembered before it writes."""
+        if at.query not in self._known:
+            lake = self._archivist.lake
+            reached = archive_ends.read(lake)
+            if reached is None:
+                raise StateError(f"the lake {lake.place.uri} was emptied under the running archive job")
+            self._known = [*(each for each in reached.queries if each != at.query), at.query]
+            if reached.queries != self._known:
+                archive_ends.write(lake, replace(reached, queries=self._known))
+        return self._known
 
     def wait(self) -> None:
         """Let the batch in flight end, for a while."""

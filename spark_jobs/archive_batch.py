@@ -25,7 +25,7 @@ from fraud.lake.tables import PROFILE_CHANGES
 from fraud.profiles import QUARTER_MS
 from fraud.settings import Settings
 from fraud.store.base import Store
-from spark_jobs import archive_state
+from spark_jobs import archive_ends, archive_state
 from spark_jobs.archive_collected import Collected
 from spark_jobs.archive_refused import refusals
 from spark_jobs.archive_state import Batch, State, accepted_of, frame
@@ -92,10 +92,10 @@ class Archivist:
         through = max(
             (each for each in (step.through, self.store.profiles.through()) if each is not None), default=None
         )
-        newest = self._apply(at, step.changes, through, state.newest)
+        self._apply(at, step.changes, through)
         self.fault("applied")
         watch.lap("apply")
-        self._state = State(state.clock, newest, state.accepted.clear(), state.labels.clear())
+        self._state = State(state.clock, [], state.accepted.clear(), state.labels.clear())
         counts = {topic: len(each.rows) for topic, each in decoded.items() if len(each.rows)}
         strange = sum(each.strange for each in decoded.values())
         return Done(counts, len(refused), strange, through, state.clock.parked, watch.seconds)
@@ -103,18 +103,20 @@ class Archivist:
     def _load(self, at: Batch) -> State:
         """Read the state before the batch, and apply what the store hasn't got of earlier ones."""
         parking = round(self.settings.label_parking_days * DAY_MS)
-        state = archive_state.load(self.lake, at, parking_ms=parking, topic_ids=dict(self.topic_ids))
+        known = archive_ends.read(self.lake)
+        queries = [] if known is None else known.queries
+        state = archive_state.load(self.lake, at, parking_ms=parking, topic_ids=dict(self.topic_ids), queries=queries)
         applied = self.store.profiles.applied()
-        if state.newest is None or applied in (state.newest.marker, at.marker):
+        markers = [each.marker for each in state.changed]
+        if not markers or applied in (markers[-1], at.marker):
             return state
-        query, _, number = (applied or "").rpartition("/")
-        if query != state.newest.query or not number.isdecimal() or int(number) > state.newest.number:
+        if applied not in markers:
             raise StateError(
                 f"the merchants' profiles in the online store end with the batch {applied or '(none)'}, the lake's "
-                f"with {state.newest.marker}: the store is another one, or an older copy; run `fraud-detect rebuild`"
+                f"with {markers[-1]}: the store is another one, or an older copy; run `fraud-detect rebuild`"
             )
-        left = self._changes(state.newest.query, int(number) + 1, state.newest.number)
-        self._write(left, state.clock.through, applied, state.newest.marker)
+        for each in state.changed[markers.index(applied) + 1 :]:
+            self._write(self._changes(each), state.clock.through, self.store.profiles.applied(), each.marker)
         return state
 
     def _append(self, at: Batch, decoded: Mapping[str, Decoded]) -> None:
@@ -135,7 +137,7 @@ class Archivist:
         labels = pl.concat([state.labels, frame(decoded[bus.LABELS].rows)], how="diagonal")
         written = self.lake.written(PROFILE_CHANGES, at.query)
         if written is not None and written >= at.number:
-            changes = self._changes(at.query, at.number, at.number)
+            changes = self._changes(at)
             step = state.clock.step(changes.filter(pl.col("transactions") == 1), labels, now=now)
             return Step(changes.select(COLUMNS), step.expired, step.through)
         predicted = accepted_of(frame(decoded[bus.PREDICTIONS].rows), dict(self.topic_ids))
@@ -148,19 +150,17 @@ class Archivist:
         self.fault("profile_changes")
         return step
 
-    def _changes(self, query: str, first: int, last: int) -> pl.DataFrame:
-        mine = (pl.col("query") == query) & pl.col("batch").is_between(first, last)
+    def _changes(self, at: Batch) -> pl.DataFrame:
+        """Read back what a batch changed."""
+        mine = (pl.col("query") == at.query) & (pl.col("batch") == at.number)
         with reading("the lake's table profile_changes"):
             return self.lake.scan(PROFILE_CHANGES).filter(mine).collect()
 
-    def _apply(self, at: Batch, changes: pl.DataFrame, through: int | None, newest: Batch | None) -> Batch | None:
+    def _apply(self, at: Batch, changes: pl.DataFrame, through: int | None) -> None:
         """Apply a batch's changes unless they were; a batch without any leaves no trace in the store."""
-        if changes.is_empty():
-            return newest
         applied = self.store.profiles.applied()
-        if applied != at.marker:
+        if len(changes) and applied != at.marker:
             self._write(changes, through, applied, at.marker)
-        return at
 
     def _write(self, changes: pl.DataFrame, through: int | None, expected: str | None, applied: str) -> None:
         days = self.settings.max_age_days

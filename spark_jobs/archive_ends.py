@@ -23,6 +23,7 @@ class Reached:
         ids: topic → its id.
         ends: below these offsets everything is archived.
         profile_through: the newest transaction quarter that the profiles know.
+        queries: every query that ever wrote, in their order: a new checkpoint begins a new one.
     """
 
     query: str
@@ -31,6 +32,7 @@ class Reached:
     ids: dict[str, str]
     ends: Ends
     profile_through: int | None
+    queries: list[str]
 
     def behind(self, ids: Mapping[str, str], ends: Mapping[str, Mapping[int, int]]) -> dict[str, int]:
         """Return topic → how many offsets before `ends` aren't archived, of topics with these ids; 0 is left out."""

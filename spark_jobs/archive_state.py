@@ -1,6 +1,6 @@
 """What the archive job knows before a batch, read from the lake's tables alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,19 +35,21 @@ class State:
 
     Attributes:
         clock: the label clock.
-        newest: the last batch that changed profiles, as the lake has it; None: no batch has.
+        changed: the batches that changed profiles, as the lake has them, in their order.
         accepted, labels: rows in the lake that never came to count, because a job died in the middle of a batch
             and lost its checkpoint besides; they are the next batch's.
     """
 
     clock: Clock
-    newest: Batch | None
+    changed: list[Batch]
     accepted: pl.DataFrame
     labels: pl.DataFrame
 
 
-def load(lake: Lake, at: Batch, *, parking_ms: int, topic_ids: dict[str, str]) -> State:
+def load(lake: Lake, at: Batch, *, parking_ms: int, topic_ids: dict[str, str], queries: Sequence[str] = ()) -> State:
     """Read what was before the batch `at`, which may be in some tables already.
+
+    `queries` are in the order in which they wrote.
 
     Only a query's first batch looks for what never came to count: reading every prediction takes a while.
     """
@@ -63,7 +65,7 @@ def load(lake: Lake, at: Batch, *, parking_ms: int, topic_ids: dict[str, str]) -
     first = at.number == 0
     return State(
         clock,
-        reader.newest_change(),
+        reader.changed(queries),
         accepted_of(_uncounted(reader, clock, topic_ids), topic_ids)
         if first
         else accepted_of(_none(PREDICTIONS), topic_ids),
@@ -129,14 +131,12 @@ class _Reader:
             newest = max(newest, at or 0)
         return newest
 
-    def newest_change(self) -> Batch | None:
-        """Return the last batch that changed profiles."""
+    def changed(self, queries: Sequence[str]) -> list[Batch]:
+        """Return the batches that changed profiles, in their order."""
         streamed = self.scan(PROFILE_CHANGES).filter(pl.col("topic_id") != BACKFILL)
-        batches = self.collect(streamed.group_by("query").agg(pl.col("batch").max(), pl.col("broker_time").max()))
-        if batches.is_empty():
-            return None
-        query, batch, _ = batches.sort("broker_time").row(-1)
-        return Batch(query, batch)
+        rows = self.collect(streamed.select("query", "batch").unique()).rows()
+        order = {query: number for number, query in enumerate(queries)}
+        return sorted((Batch(*row) for row in rows), key=lambda one: (order.get(one.query, -1), one.query, one.number))
 
 
 def _labels(reader: _Reader, clock: Clock, topic_id: str) -> pl.DataFrame:

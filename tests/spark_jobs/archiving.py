@@ -260,7 +260,7 @@ def _fields(topic: str, record: Any) -> dict[str, Any] | None:
         }
     if topic == bus.LABELS and isinstance(codec.decode_label(record.value, record.key), codec.Refused):
         return None
-    said = json.loads(record.value)
+    said: dict[str, Any] = json.loads(record.value)
     if topic == bus.LABELS and codec.parse_time(said["labelled_at"]) - record.timestamp > 600_000:
         return None
     if "source" in said and isinstance(said["source"], dict):
