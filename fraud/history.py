@@ -68,7 +68,7 @@ def unpack(values: Sequence[bytes | None]) -> Histories:
     if len(values) and (payload.min() < 0 or (payload % ENTRY.itemsize).any()):
         raise StoreError(
             "a stored history isn't a whole number of entries; the online store was written by another "
-            "version or is damaged: load it again with `fraud-detect backfill DIR --wipe`"
+            "version or is damaged: make it anew with `fraud-detect rebuild`"
         )
     bounds = np.zeros(len(values) + 1, np.int64)
     np.cumsum(payload // ENTRY.itemsize, out=bounds[1:])

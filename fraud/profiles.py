@@ -44,7 +44,7 @@ def unpack(values: Sequence[bytes | None]) -> Profiles:
     if (sizes % CHANGE.itemsize).any():
         raise StoreError(
             "a stored merchant profile isn't a whole number of changes; the online store was written by "
-            "another version or is damaged: load it again with `fraud-detect backfill DIR --wipe`"
+            "another version or is damaged: make it anew with `fraud-detect rebuild`"
         )
     bounds = np.zeros(len(values) + 1, np.int64)
     np.cumsum(sizes // CHANGE.itemsize, out=bounds[1:])

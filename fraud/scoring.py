@@ -40,7 +40,7 @@ def score_slice(part: Slice, store: Store, model: Model | None, terms: Terms, *,
         if position is None:
             raise GapError(
                 f"the store has no position for partition {part.key.partition} ({part.key.topic_id}); "
-                "it was emptied while the job ran: load it with `fraud-detect backfill DIR --wipe`"
+                "it was emptied while the job ran: make it anew with `fraud-detect rebuild`"
             )
         split = int(np.searchsorted(part.offsets, position))
         replayed = _published(part.rows(0, split), store) if split else None
@@ -93,8 +93,8 @@ def _published(part: Slice, store: Store) -> Answers:
         if len(lost):
             raise StoreError(
                 f"partition {part.key.partition}: offset {int(lost[0])} lies below the position and above "
-                f"the checkpoint's mark {mark}, and has no answer: the store is damaged; load it with "
-                "`fraud-detect backfill DIR --wipe`"
+                f"the checkpoint's mark {mark}, and has no answer: the store is damaged; make it anew "
+                "with `fraud-detect rebuild`"
             )
     for row in np.flatnonzero(found):
         if int(stored.digests[at[row]]) != codec.digest(part.values[int(row)] or b""):

@@ -53,7 +53,7 @@ def parse_offsets(text: str, topic: str, where: str = "the checkpoint") -> dict[
     if len(lines) != 3 or lines[0] != "v1":
         raise StateError(
             f"{where} isn't an offset log of version 1 with one source: another Spark wrote it. "
-            "Start over with `fraud-detect backfill DIR --wipe`"
+            "Make the store and its checkpoint anew with `fraud-detect rebuild`"
         )
     try:
         offsets = json.loads(lines[2])[topic]

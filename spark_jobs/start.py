@@ -15,7 +15,7 @@ from fraud.store.base import PartitionKey
 From = Literal["earliest", "latest"]
 Offsets = Mapping[int, int]
 
-START_OVER = "load the past again with `fraud-detect backfill DIR --wipe`"
+START_OVER = "make the store anew with `fraud-detect rebuild`"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def decide(topic: Topic, remembered: Remembered, choice: From | None) -> Start:
     if choice is not None:
         raise StateError(
             f"--from {choice} is for a first start, but the store has positions in {topic.name} already: "
-            f"leave it out to go on there, or {START_OVER}"
+            f"leave it out to go on there, or empty the store: `fraud-detect backfill DIR --wipe`"
         )
     positions = _same_partitions(topic, remembered.positions)
     marks = {key.partition: mark for key, mark in remembered.marks.items() if key.topic_id == topic.id}

@@ -136,7 +136,7 @@ def _check_gap(config: TaskConfig, partition: int, position: int, first: int) ->
         raise GapError(
             f"{config.topic}, partition {partition}: the slice begins at offset {first}, the store has decided up "
             f"to {position} only, and the topic holds offset {found} between: the store is an older copy. "
-            "Load the past again with `fraud-detect backfill DIR --wipe`"
+            "Make it anew with `fraud-detect rebuild`"
         )
 
 

@@ -22,7 +22,7 @@ def test_what_is_packed_is_unpacked(given_bytes: list[bytes | None]) -> None:
 
 @pytest.mark.parametrize("length", [1, CHANGE.itemsize - 1, CHANGE.itemsize + 1])
 def test_damaged_bytes_are_refused_with_the_way_out(length: int) -> None:
-    with pytest.raises(StoreError, match="fraud-detect backfill DIR --wipe"):
+    with pytest.raises(StoreError, match="fraud-detect rebuild"):
         profiles.unpack([np.zeros(1, CHANGE).tobytes(), b"\0" * length])
 
 

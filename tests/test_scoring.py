@@ -261,7 +261,7 @@ def test_a_gap_stops_the_job_unless_the_broker_holds_nothing(store: Store, lease
 
 def test_an_emptied_store_stops_the_job(store: Store, lease: Lease) -> None:
     store.histories.wipe()
-    with pytest.raises(GapError, match="backfill"):
+    with pytest.raises(GapError, match="fraud-detect rebuild"):
         score_slice(messages([transaction(0)]), store, model(), terms(lease), now_ms=NOW)
 
 

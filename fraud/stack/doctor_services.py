@@ -78,7 +78,9 @@ def mlflow(settings: Settings) -> Iterator[Finding]:
 def serving(settings: Settings, version: str | None, pointer: Pointer | None) -> Finding:
     """Compare the version in Production with the model that the store serves."""
     if version is None and pointer is None:
-        return problem("mlflow", f"no model is in {ALIAS}, so transactions are collected and nothing is decided; {TRAIN}")
+        return problem(
+            "mlflow", f"no model is in {ALIAS}, so transactions are collected and nothing is decided; {TRAIN}"
+        )
     if version is None and pointer is not None:
         return problem(
             "mlflow",
@@ -164,7 +166,7 @@ def _lag(settings: Settings, found: Store) -> Iterator[Finding]:
     topic_id = bus.topic_id(settings.kafka_bootstrap, topic)
     ends = bus.end_offsets(settings.kafka_bootstrap, topic)
     known = {key.partition: at for key, at in found.histories.positions().items() if key.topic_id == topic_id}
-    start_over = "load the past again with `fraud-detect backfill DIR --wipe`"
+    start_over = "make the store anew with `fraud-detect rebuild`"
     if set(known) != set(ends):
         told = "is another topic of that name" if not known else f"has {len(ends)} partitions, the store {len(known)}"
         yield problem("positions", f"{topic} {told}: its users' histories don't belong to it; {start_over}")

@@ -69,7 +69,7 @@ def already_started(positions: Iterable[PartitionKey]) -> FencedError:
     key = min(positions)
     return FencedError(
         f"the store already has a position for partition {key.partition} of topic {key.topic_id}; "
-        "continue from it, or load the store again with `fraud-detect backfill DIR --wipe`"
+        "continue from it, or make the store anew with `fraud-detect rebuild`"
     )
 
 

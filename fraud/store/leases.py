@@ -50,7 +50,7 @@ def unpack(raw: bytes | None) -> Held | None:
         return _DECODER.decode(raw)
     except msgspec.MsgspecError as exc:
         raise StoreError(
-            f"a lease's record can't be read ({exc}); load the store again with `fraud-detect backfill DIR --wipe`"
+            f"a lease's record can't be read ({exc}): the store is damaged; delete it and run `fraud-detect rebuild`"
         ) from exc
 
 

@@ -5,7 +5,7 @@ open ones are kept per process and path. Durability:
 
 * ``process``: no fsync. A commit survives the death of any process, kill -9 included, since it is in the
   operating system's cache. A power cut or a kernel crash can lose the last commits **and** damage the file:
-  then delete the store's directory and load it again with ``fraud-detect backfill DIR``.
+  then delete the store's directory and make it anew with ``fraud-detect rebuild``.
 * ``disk``: every commit waits for the disk. It survives a power cut as far as the disk keeps its word.
 """
 
@@ -119,7 +119,7 @@ class Environment:
         if _inode(self._path) != opened.inode:
             raise StoreError(
                 f"the store in {self._path} was removed or replaced while this process used it: "
-                "stop the job; `fraud-detect backfill DIR --wipe` makes the store anew"
+                "stop the jobs; `fraud-detect rebuild` makes the store anew"
             )
         return opened
 
@@ -164,7 +164,7 @@ class Environment:
         except lmdb.Error as exc:
             raise StoreError(
                 f"the store in {self._path} failed: {exc}. If the file is damaged, stop the job, delete "
-                "the directory and run `fraud-detect backfill DIR`"
+                "the directory and run `fraud-detect rebuild`"
             ) from exc
 
     def _measure(self, env: lmdb.Environment) -> Headroom:

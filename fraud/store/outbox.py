@@ -71,7 +71,7 @@ def head(chunk: bytes | memoryview) -> ChunkHead:
     """Return a chunk's header; StoreError if it is of another version or torn."""
     if len(chunk) < _HEADER.size:
         raise StoreError(
-            f"an outbox chunk has only {len(chunk)} bytes; load the store again with `fraud-detect backfill DIR --wipe`"
+            f"an outbox chunk has only {len(chunk)} bytes; make the store anew with `fraud-detect rebuild`"
         )
     version, *rest = _HEADER.unpack_from(chunk)
     if version != _VERSION:

@@ -130,7 +130,7 @@ class Control:
             pending = msgspec.json.decode(raw, type=_Pending)
         except msgspec.MsgspecError as exc:
             raise StoreError(
-                f"a start's record can't be read ({exc}); load the store again with `fraud-detect backfill DIR --wipe`"
+                f"a start's record can't be read ({exc}): the store is damaged; empty it and run `fraud-detect rebuild`"
             ) from exc
         for key, position in pending.positions:
             obstacle, *found = self._open(key.partition, lease, (key.topic_id, position))

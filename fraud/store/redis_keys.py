@@ -101,7 +101,5 @@ def read_member(raw: bytes) -> ChunkHead:
     try:
         first, last, committed_at, rows = (int(part) for part in raw.split(b":"))
     except ValueError as exc:
-        raise StoreError(
-            f"the outbox's index holds {raw!r}; load the store again with `fraud-detect backfill DIR --wipe`"
-        ) from exc
+        raise StoreError(f"the outbox's index holds {raw!r}; make the store anew with `fraud-detect rebuild`") from exc
     return ChunkHead(rows, committed_at, first, last)

@@ -161,7 +161,7 @@ def test_a_deleted_store_is_refused(ended: jobs.Job) -> None:
         shutil.rmtree(store)
         store.with_name("away").rename(store)
     assert "the online store is empty" in said
-    assert "fraud-detect backfill DIR --wipe" in said
+    assert "fraud-detect rebuild" in said
 
 
 def test_an_older_copy_of_the_store_is_refused(ended: jobs.Job) -> None:
@@ -174,7 +174,7 @@ def test_an_older_copy_of_the_store_is_refused(ended: jobs.Job) -> None:
         shutil.rmtree(store)
         store.with_name("away").rename(store)
     assert "it is an older copy" in said
-    assert "fraud-detect backfill DIR --wipe" in said
+    assert "fraud-detect rebuild" in said
 
 
 def test_more_partitions_are_refused_under_the_query_and_at_a_start(ended: jobs.Job) -> None:
@@ -185,14 +185,14 @@ def test_more_partitions_are_refused_under_the_query_and_at_a_start(ended: jobs.
     assert "went from 2 to 3 partitions under the running job" in refusal(ended)
     said = refusal(ended.start())
     assert "has 3 partitions, the store's histories lie in 2" in said
-    assert "fraud-detect backfill DIR --wipe" in said
+    assert "fraud-detect rebuild" in said
 
 
 def test_a_recreated_topic_is_refused_at_a_start(ended: jobs.Job, stack_settings: Settings) -> None:
     servers.fresh_topics(stack_settings)
     said = refusal(ended.start())
     assert "was recreated" in said
-    assert "fraud-detect backfill DIR --wipe" in said
+    assert "fraud-detect rebuild" in said
 
 
 def test_a_recreated_topic_ends_the_running_query(

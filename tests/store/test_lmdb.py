@@ -139,9 +139,7 @@ def test_a_directory_that_vanishes_is_noticed(store: Store, tmp_path: Path, repl
     if replaced:
         shutil.copytree(tmp_path / "moved", tmp_path / "store")
     for use in (lambda: store.histories.positions(), lambda: store.histories.commit(slice_of(lease, 0, 1))):
-        with pytest.raises(
-            StoreError, match=r"was removed or replaced .* stop the job; `fraud-detect backfill DIR --wipe`"
-        ):
+        with pytest.raises(StoreError, match=r"was removed or replaced .* stop the jobs; `fraud-detect rebuild`"):
             use()
     store.close()
     fresh = _open(tmp_path / "store")
@@ -158,7 +156,7 @@ def test_a_path_that_cant_be_a_directory_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_file_is_an_error_of_the_store(tmp_path: Path) -> None:
     (tmp_path / "store" / "histories").mkdir(parents=True)
     (tmp_path / "store" / "histories" / "data.mdb").write_bytes(b"not a database" * 1000)
-    with pytest.raises(StoreError, match=r"the store in .* failed: .* `fraud-detect backfill DIR`"):
+    with pytest.raises(StoreError, match=r"the store in .* failed: .* `fraud-detect rebuild`"):
         _open(tmp_path / "store").histories.positions()
 
 
