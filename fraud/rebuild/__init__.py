@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 
@@ -21,8 +22,8 @@ from fraud import answers, bus, profiles
 from fraud.backfill.holding import Clock, Holding, held
 from fraud.builder import pack_histories, pack_profiles
 from fraud.errors import DataError, StateError
-from fraud.lake import Lake, read, reading
-from fraud.lake.tables import NO_BATCH, PROFILE_CHANGES, TRANSACTIONS
+from fraud.lake import ARCHIVE, Lake, read, reading
+from fraud.lake.tables import BACKFILL, PROFILE_CHANGES, TRANSACTIONS
 from fraud.rebuild.found import Found, find
 from fraud.settings import Settings
 from fraud.store.base import PartitionKey, SliceCommit, Store
@@ -34,7 +35,13 @@ BUCKET_ROWS = 2_000_000  # transactions whose histories are made at once
 WINDOW_DAYS = 38  # the longest that a read looks back, and a day
 QUARTERS_PER_DAY = 96
 
+ENDS = "ends.json"
+
 Say = Callable[[str], None]
+
+
+class _Ends(msgspec.Struct):
+    queries: list[str]
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ def _load_histories(store: Store, found: Found, rows: int, partitions: int, hold
     for number in range(buckets):
         mine = found.accepted.filter(pl.col("user_id").hash(0) % buckets == number)
         with reading("the lake's transactions"):
-            arrived = read.transactions(mine).collect()
+            arrived = _as_arrived(read.transactions(mine)).collect()
         parts: list[list[tuple[str, bytes]]] = [[] for _ in range(partitions)]
         for user, packed in pack_histories(arrived).items() if len(arrived) else ():
             parts[bus.partition_of(user, partitions)].append((user, packed))
@@ -122,21 +129,37 @@ def _load_histories(store: Store, found: Found, rows: int, partitions: int, hold
     return loaded
 
 
+def _as_arrived(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Put a topic's partitions in the broker's order: where some were added, users went from one to another."""
+    at = pl.col("broker_time").cum_max().over("topic_id", "partition")  # never against a partition's own order
+    return rows.sort(pl.col("topic_id").rle_id(), at, maintain_order=True)
+
+
 def _reach(lake: Lake) -> tuple[int | None, str | None]:
     """Return the newest transaction quarter archived, and the marker of the archive job's newest batch."""
     table = lake.scan(PROFILE_CHANGES)
     with reading("the lake's table profile_changes"):
         through = table.filter(pl.col("transactions") == 1).select(pl.col("quarter").max()).collect().item()
-        newest = (
-            table.filter(pl.col("batch") != NO_BATCH)
-            .group_by("query")
-            .agg(pl.col("broker_time").max(), pl.col("batch").max())
-            .sort("broker_time", "query")
-            .select("query", "batch")
-            .collect()
-            .rows()
-        )
-    return through, "/".join(map(str, newest[-1])) if newest else None
+        streamed = table.filter(pl.col("topic_id") != BACKFILL)
+        newest = dict(streamed.group_by("query").agg(pl.col("batch").max()).collect().iter_rows())
+    # The order that the archive job itself goes by: a batch after the marker would be applied a second time.
+    order = {query: number for number, query in enumerate(_queries(lake))}
+    last = max(newest, key=lambda query: (order.get(query, -1), query), default=None)
+    return through, None if last is None else f"{last}/{newest[last]}"
+
+
+def _queries(lake: Lake) -> list[str]:
+    """Return the archive job's queries in the order in which they wrote, as it keeps them (`spark_jobs.archive_ends`).
+
+    Raises:
+        DataError: its file says something else. ServiceError: the lake is away.
+    """
+    if ENDS not in lake.place.sizes(ARCHIVE):
+        return []
+    try:
+        return msgspec.json.decode(lake.place.read(f"{ARCHIVE}/{ENDS}"), type=_Ends).queries
+    except msgspec.MsgspecError as exc:
+        raise DataError(f"{lake.place.uri}/{ARCHIVE}/{ENDS} doesn't name the archive job's queries ({exc})") from exc
 
 
 def _kept(changes: pl.DataFrame, through: int, max_age_days: float | None) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """Collecting without a model, and a store made anew from lake and tails: nothing that is said afterwards tells.
 
-Real Kafka and Spark, a lake in a folder: traffic without a model, a kill, a promotion, traffic, part of it archived,
-the store deleted, `rebuild`, traffic again. All of it is compared with a job that nothing happened to.
+Real Kafka, Spark and archive job, a lake in a folder: traffic without a model, a kill, a promotion, traffic, part of
+it archived, the store deleted, `rebuild`, traffic again. All of it is compared with a job that nothing happened to.
 """
 
 import json
@@ -19,18 +19,21 @@ import polars as pl
 import pytest
 
 from fraud import backfill, bus
+from fraud.codec import format_time
+from fraud.lake import open_lake, read
+from fraud.lake.tables import PROFILE_CHANGES
 from fraud.profiles import unpack
 from fraud.settings import Settings
 from fraud.store import open_store
 from fraud.store.base import PartitionKey, Store
 from tests import servers
-from tests.rebuild.archiving import QUERY, archive, load_past
-from tests.spark_jobs import jobs, load, uninterrupted
+from tests.spark_jobs import archiving, jobs, load, uninterrupted
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 
 SEED = 4
 ROWS = 400  # each time that something is sent
+VERDICTS = 20
 # What belongs to the run, its clock and the archive job's progress, and not to the transaction.
 OF_THE_RUN = {*uninterrupted.OF_THE_RUN, "profile_through"}
 
@@ -50,14 +53,14 @@ class Dump:
 class Outcome:
     """What is left at the end."""
 
-    settings: Settings
+    past: backfill.Past
     before: Dump
     rebuilt: Dump
+    last: Dump
+    archived: pl.DataFrame  # the lake's changes at the end
     said: dict[str, Any]  # the command's JSON
     refused: list[subprocess.CompletedProcess[str]]
     answers: jobs.Answers
-    collected: dict[int, list[list[int]]]
-    state: uninterrupted.State
     expected: uninterrupted.Uninterrupted
 
 
@@ -73,6 +76,44 @@ def whole_past() -> backfill.Past:
     about = past.transactions.select(*whose, "merchant_id", "timestamp")
     labels = past.labels.join(about, on=whose, maintain_order="left").with_columns(pl.lit("simulator").alias("source"))
     return backfill.Past(past.transactions.with_columns(pl.lit("EUR").alias("currency")), labels)
+
+
+def verdicts(past: backfill.Past, number: int) -> list[dict[str, Any]]:
+    """Return labels that say of some of the past's good transactions that they were fraud."""
+    assert past.labels is not None
+    good = past.transactions.join(past.labels, on="transaction_id", how="anti").filter(
+        pl.col("timestamp") < pl.col("timestamp").max() - pl.duration(days=8)
+    )
+    about = good.select("transaction_id", "user_id", "merchant_id", "timestamp")
+    return [
+        row | {"timestamp": format_time(int(row["timestamp"].timestamp() * 1000))}
+        for row in about.slice(number * VERDICTS, VERDICTS).iter_rows(named=True)
+    ]
+
+
+def tell(settings: Settings, about: list[dict[str, Any]]) -> None:
+    """Send labels about these transactions."""
+    archiving.send(
+        settings,
+        [
+            archiving.Sent(
+                bus.LABELS,
+                row["user_id"].encode(),
+                json.dumps(
+                    row | {"is_fraud": True, "labelled_at": format_time(now() - 1_000), "source": "analyst"}
+                ).encode(),
+            )
+            for row in about
+        ],
+    )
+
+
+def archived(settings: Settings) -> None:
+    """Let the archive job run until the lake holds what the topics hold."""
+    with archiving.Archive(settings) as job:
+        job.start().ready()
+        archiving.caught_up(settings)
+        assert job.stop() == 0, job.log
 
 
 def keys(settings: Settings) -> list[PartitionKey]:
@@ -143,7 +184,8 @@ def outcome(
     traffic = load.mixed(random.Random(SEED))
     past = whole_past()
     store = open_store(settings)
-    load_past(settings, store, past, now())
+    archive = backfill.Archive(open_lake(settings), "backfill/of-a-test")
+    backfill.load(past, store, partitions=settings.topic_partitions, clock=now, archive=archive)
     with jobs.Job(settings) as job:
         job.start().wait_for_log("collecting transactions")
         jobs.produce(settings, islice(traffic, ROWS))
@@ -160,7 +202,8 @@ def outcome(
         jobs.produce(settings, islice(traffic, ROWS))
         wait_until_decided(settings, job, store)
         wait_until_answered(settings)
-        archive(settings, store, 3)
+        tell(settings, verdicts(past, 0))
+        archived(settings)
         jobs.produce(settings, islice(traffic, ROWS))  # in the topics' tails only
         wait_until_decided(settings, job, store)
         wait_until_answered(settings)
@@ -178,17 +221,19 @@ def outcome(
         jobs.produce(settings, islice(traffic, ROWS))
         answers = wait_until_answered(settings)
         assert job.stop() == 0, job.words()
+    tell(settings, verdicts(past, 1))
+    archived(settings)
     last = dump(settings)
     expected = uninterrupted.run(settings, past)
     yield Outcome(
-        settings,
+        past,
         before,
         rebuilt,
+        last,
+        read.changes(open_lake(settings).scan(PROFILE_CHANGES)),
         json.loads(done.stdout.splitlines()[-1]),
         refused,
         answers,
-        last.collected,
-        last.state,
         expected,
     )
 
@@ -196,7 +241,7 @@ def outcome(
 def test_every_offset_is_answered_or_collected_and_none_is_both(outcome: Outcome) -> None:
     collected = {
         jobs.Source(number, offset)
-        for number, part in outcome.collected.items()
+        for number, part in outcome.last.collected.items()
         for start, end in part
         for offset in range(start, end)
     }
@@ -221,7 +266,7 @@ def test_everything_said_equals_an_uninterrupted_run(outcome: Outcome) -> None:
 
 
 def test_the_state_equals_an_uninterrupted_runs(outcome: Outcome) -> None:
-    assert outcome.state == outcome.expected.state
+    assert outcome.last.state == outcome.expected.state
 
 
 def test_a_rebuilt_store_holds_what_the_deleted_one_held(outcome: Outcome) -> None:
@@ -229,7 +274,23 @@ def test_a_rebuilt_store_holds_what_the_deleted_one_held(outcome: Outcome) -> No
     assert outcome.rebuilt.state.histories == outcome.before.state.histories
     assert outcome.rebuilt.collected == outcome.before.collected
     assert outcome.rebuilt.profiles == outcome.before.profiles
-    assert (outcome.rebuilt.through, outcome.rebuilt.applied) == (outcome.before.through, f"{QUERY}/3")
+    assert (outcome.rebuilt.through, outcome.rebuilt.applied) == (outcome.before.through, outcome.before.applied)
+    assert outcome.before.applied is not None
+
+
+def test_the_archive_job_goes_on_in_the_rebuilt_profiles(outcome: Outcome) -> None:
+    names = ["quarter", "effective", "transactions", "frauds"]
+    wanted = {
+        str(merchant): rows.select(names).rows()
+        for (merchant,), rows in outcome.archived.group_by("merchant_id", maintain_order=True)
+    }
+    assert outcome.last.profiles == wanted
+    assert outcome.last.applied != outcome.rebuilt.applied
+    collected = sum(end - start for part in outcome.last.collected.values() for start, end in part)
+    assert outcome.past.labels is not None
+    assert outcome.archived["frauds"].sum() == len(outcome.past.labels) + 2 * VERDICTS
+    accepted = len(outcome.past.transactions) + len(outcome.answers.predictions) + collected
+    assert outcome.archived["transactions"].sum() == accepted
 
 
 def test_the_command_says_what_it_made(outcome: Outcome) -> None:
@@ -237,7 +298,7 @@ def test_the_command_says_what_it_made(outcome: Outcome) -> None:
     assert said["positions"] == {str(number): at for number, at in held.state.positions.items()}
     assert said["users"] == len(held.state.histories)
     assert said["merchants"] == len(held.profiles)
-    assert said["applied"] == f"{QUERY}/3"
+    assert said["applied"] == held.applied
     total = sum(end - start for part in held.collected.values() for start, end in part)
     assert (said["collected"], said["expired"]) == (total, 0)
 
