@@ -214,6 +214,24 @@ def test_s3_away_during_a_swap_and_mlflow_restarted(
 
 
 @pytest.mark.server
+def test_it_tells_when_the_registry_has_told(memory: Store, three: Three, stack_settings: Settings) -> None:
+    """A job that begins without a model collects only once it is known that there is none."""
+    watching = watcher.start(stack_settings, memory, clock=clock, say=lambda line: None)
+    try:
+        servers.wait_for("it has looked", watching.looked.is_set, 60)
+        assert memory.serving.pointer() is None
+    finally:
+        watching.close()
+    registry.promote(stack_settings, three[0].version, "first", who="ann", at=NOON)
+    again = watcher.start(stack_settings, memory, clock=clock, say=lambda line: None)
+    try:
+        servers.wait_for("it has looked", again.looked.is_set, 60)
+        assert memory.serving.pointer() is not None
+    finally:
+        again.close()
+
+
+@pytest.mark.server
 def test_a_second_watcher_waits_and_takes_over(
     memory: Store, watch: Watch, three: Three, stack_settings: Settings
 ) -> None:
@@ -247,6 +265,7 @@ def test_without_a_server_the_model_in_the_store_goes_on_and_it_is_said_once(mem
     assert len(said) == 1, said
     assert settings.mlflow_uri in said[0]
     assert memory.serving.pointer() == pointer
+    assert not watching.looked.is_set()  # nobody knows what is in Production
     assert "watch" not in memory.histories.leases()
 
 

@@ -7,14 +7,16 @@ import typer
 
 from fraud.cli.console import emit, quiet_kafka, say, settings, stderr
 from fraud.cli.main import app
+from fraud.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from fraud.settings import Settings
-    from fraud.stack.supervisor import Status
+    from fraud.stack.supervisor import Stack, Status
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")]
+JOBS = ("score", "archive")
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red", "running": "green", "failed": "red"}
 TITLES = {
     "airflow": "Airflow",
@@ -25,7 +27,7 @@ TITLES = {
     "kafka": "Kafka",
 }
 FIRST_STEPS = """
-Nothing is scored before there is a model. Next, with a simulated past or tables of your own:
+Nothing is scored before there is a model, but transactions are collected. Next, with a simulated past or your tables:
   fraud-detect simulate --days 60 --out past
   fraud-detect train --from past
   fraud-detect promote
@@ -64,17 +66,24 @@ def up(as_json: Json = False) -> None:
 def down(
     wipe: Annotated[bool, typer.Option("--wipe", help="Remove the data as well, once everything has ended.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before removing the data.")] = False,
+    jobs: Annotated[
+        bool, typer.Option("--jobs", help="Only the score job and the archive job; Kafka, S3 and the rest go on.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Stop what `up` started. The data stay, unless they are to be wiped.
 
     With --wipe the topics, the models, the online store, the checkpoints and Airflow's runs go; jars and logs stay.
+    With --jobs nobody writes the online store any more, so that `rebuild` may; `up` starts the jobs again.
     """
     from fraud.stack import wipe as wiping
     from fraud.stack.supervisor import Stack
 
     chosen = settings()
     stack = Stack(chosen)
+    if jobs:
+        _stop_jobs(stack, wipe=wipe, as_json=as_json)
+        return
     if wipe:
         folders = wiping.stored(chosen)
         wiping.require_unused(chosen, besides=stack.processes())
@@ -89,6 +98,16 @@ def down(
     say(f"stopped what ran in {stack.home}" if ran else f"nothing ran in {stack.home}")
     for folder in removed:
         say(f"removed {folder}")
+
+
+def _stop_jobs(stack: "Stack", *, wipe: bool, as_json: bool) -> None:
+    if wipe:
+        raise ConfigError("--wipe removes what Kafka and S3 hold too, and --jobs leaves them up: leave one of them out")
+    ended = stack.stop_only(JOBS, say)
+    if as_json:
+        emit({"home": str(stack.home), "stopped": ended})
+        return
+    say(f"stopped {' and '.join(ended)}; `fraud-detect up` starts them again" if ended else "no job ran")
 
 
 @app.command()

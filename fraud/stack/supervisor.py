@@ -89,6 +89,25 @@ class Stack:
         with uninterrupted(), self._alone(seconds):
             return self._stop(say, seconds)
 
+    def stop_only(self, names: Sequence[str], say: Say, seconds: float = STOP_SECONDS) -> list[str]:
+        """Stop these programs and leave the others; return which of them ran. `start` brings them back.
+
+        Raises:
+            ServiceError: one doesn't end in time.
+        """
+        with uninterrupted(), self._alone(seconds):
+            known = self._running()
+            if known is None:
+                return []
+            daemon = self._daemon(known)
+            live = _end(daemon, names, say, time.monotonic() + seconds)
+            left = _live(daemon, live)
+            if left:
+                raise ServiceError(
+                    f"{' and '.join(left)} didn't end within {seconds:.0f} s; `fraud-detect down` ends all"
+                )
+            return live
+
     def status(self) -> list[Status]:
         """Return how each program is; [] if none was started, or all were stopped.
 
@@ -190,16 +209,8 @@ class Stack:
         while left:
             needed = {name for entry in left.values() for name in entry.needs}
             layer = [name for name in left if name not in needed]
-            states = daemon.states()
-            live = [name for name in layer if states[name]["statename"] not in ENDED - {"BACKOFF"}]
-            if live:
-                say(f"stopping {' and '.join(live)}")
-            for name in live:
-                _ask_to_end(daemon, name)
             # A slow one may take two thirds of the time left; those that don't end are killed in the end.
-            until = time.monotonic() + (deadline - time.monotonic()) * 2 / 3
-            while time.monotonic() < until and not all(daemon.states()[name]["statename"] in ENDED for name in live):
-                time.sleep(POLL_SECONDS)
+            _end(daemon, layer, say, time.monotonic() + (deadline - time.monotonic()) * 2 / 3)
             left = {name: entry for name, entry in left.items() if name not in layer}
         own = processes.named([daemon.pid_file])[:1]
         daemon.shutdown()
@@ -230,6 +241,24 @@ def running(stack: Stack, say: Say, stop_seconds: float = 9.0) -> Iterator[list[
     finally:
         if stack.owns:
             stack.stop(say, stop_seconds)
+
+
+def _end(daemon: Supervisord, names: Sequence[str], say: Say, until: float) -> list[str]:
+    """Ask programs to end and wait for them, but not beyond `until` (monotonic); return which of them ran."""
+    live = _live(daemon, names)
+    if live:
+        say(f"stopping {' and '.join(live)}")
+    for name in live:
+        _ask_to_end(daemon, name)
+    while time.monotonic() < until and not all(daemon.states()[name]["statename"] in ENDED for name in live):
+        time.sleep(POLL_SECONDS)
+    return live
+
+
+def _live(daemon: Supervisord, names: Sequence[str]) -> list[str]:
+    """Return which of these programs run, or would be started again by themselves."""
+    states = daemon.states()
+    return [name for name in names if name in states and states[name]["statename"] not in ENDED - {"BACKOFF"}]
 
 
 def _ask_to_end(daemon: Supervisord, name: str) -> None:
