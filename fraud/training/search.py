@@ -22,6 +22,7 @@ FOLDS = 3
 # Rows that the search looks at: every fraud, and as many others as fit, thinned evenly over time. The final
 # fit takes all.
 SEARCH_ROWS = 80_000
+MAX_BIN = 256  # of the search's histograms; candidates compare the same
 RATIOS: tuple[float | None, ...] = (None, 0.02, 0.05, 0.1, 0.3)
 
 
@@ -148,8 +149,9 @@ def pipeline(rows: int, seed: int, threads: int) -> "Pipeline":
     model = XGBClassifier(
         objective=fixed["objective"],
         base_score=fixed["base_score"],
-        tree_method=fixed["tree_method"],
-        max_bin=fixed.get("max_bin"),
+        # `exact` takes ten times as long for sixty fits of 80,000 rows: 840 s of 860.
+        tree_method="hist",
+        max_bin=MAX_BIN,
         random_state=seed,
         n_jobs=threads or None,
     )
