@@ -59,6 +59,7 @@ LAYERS = {
     "fraud.store.base": CORE,  # the protocol and its records; what implements it is an edge
     # Where the core meets files, servers and other processes.
     "fraud.settings": EDGE,
+    "fraud.revision": EDGE,
     "fraud.handbook": EDGE,
     "fraud.store": EDGE,
     "fraud.bus": EDGE,
@@ -111,8 +112,11 @@ ENVIRONMENT = {
 # Who asks the wall clock beside the command line and what it runs; everywhere else time is an argument.
 CLOCK = {
     "fraud.stack.score": "asks whether the job's lease holds now",
+    "fraud.stack.archive": "asks whether the job's lease holds now",
     "spark_jobs.task": "an entry point: when a slice is decided",
     "spark_jobs.score": "an entry point: leases and marks of the driver",
+    "spark_jobs.archive": "an entry point: the driver's lease",
+    "spark_jobs.archive_wait": "an entry point: how long it waits",
 }
 _CLOCKS = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
 
