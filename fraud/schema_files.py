@@ -21,11 +21,11 @@ MEANINGS: dict[Reason, str] = {
     "not_json": "It isn't a JSON text (RFC 8259; half a surrogate pair or a byte order mark isn't either).",
     "schema": "A field is missing or breaks its rule; `field` names it.",
     "key_mismatch": "The message's key isn't `user_id`, or there is no key.",
-    "future_timestamp": "The timestamp is more than 10 minutes after the broker's.",
+    "future_timestamp": "The timestamp (of a label: `labelled_at`) is more than 10 minutes after the broker's.",
     "too_old": "The timestamp is older at the broker than the setting `FRAUD_MAX_AGE_DAYS` allows.",
     "duplicate": "The same transaction, byte for byte, was answered before.",
     "conflicting_duplicate": "The transaction_id was answered before for another content.",
-    "unknown_transaction": "A label whose transaction didn't arrive within seven days.",
+    "unknown_transaction": "A label whose transaction wasn't accepted within `FRAUD_LABEL_PARKING_DAYS` (seven).",
     "internal_error": "Scoring this message failed unexpectedly; `detail` says how.",
 }
 
@@ -42,6 +42,15 @@ Identifiers have 1 to 64 characters, none of them a control character. Timestamp
 `YYYY-MM-DDTHH:MM:SS[.mmm]Z`, in the calendar, in the years 2000 to 2100; their whole rule is in the schema's
 `pattern`, so a validator that ignores `format` refuses 30 February too. Of a field given twice the last counts.
 """
+
+REFUSERS = [
+    "The score job refuses transactions, the archive job labels; `source.topic` says which. A label may come before",
+    "its transaction: it waits, and counts from the moment at which the transaction is accepted. Labels about one",
+    "transaction are never repeats of each other: all are kept, and the one with the greatest `labelled_at` (of equal",
+    "ones the one that arrived last) counts; merchant and time are the transaction's own, whatever a label says.",
+    "A rejection of a label is published at least once, a repeat being the same bytes: `rejected_at` is the newest",
+    "broker time of the batch that it came with.",
+]
 
 
 def _rule(schema: dict[str, Any]) -> str:
@@ -84,7 +93,7 @@ def messages_md() -> str:
         lines += [*_table(schema), ""]
     for name, schema in shared.items():
         lines += [f"### {name}", "", schema["description"], "", *_table(schema), ""]
-    lines += ["## Reasons for a rejection", "", "In the order in which they are checked.", ""]
+    lines += ["## Reasons for a rejection", "", "In the order in which they are checked.", "", *REFUSERS, ""]
     lines += ["| reason | meaning |", "|---|---|"]
     lines += [f"| `{reason}` | {MEANINGS[reason]} |" for reason in REASONS]
     return "\n".join(lines) + "\n"

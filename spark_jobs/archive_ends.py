@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import tenacity
+
 from fraud.errors import DataError
 from fraud.lake import ARCHIVE, Lake
 from fraud.lake.faults import reading
@@ -70,7 +72,7 @@ def read(lake: Lake) -> Reached | None:
     if NAME not in lake.place.sizes(ARCHIVE):
         return None
     try:
-        found: dict[str, Any] = json.loads(lake.place.read(f"{ARCHIVE}/{NAME}"))
+        found = _read(lake)
         found["ends"] = {t: {int(p): int(end) for p, end in parts.items()} for t, parts in found["ends"].items()}
         return Reached(**found)
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
@@ -78,3 +80,15 @@ def read(lake: Lake) -> Reached | None:
             f"{lake.place.uri}/{ARCHIVE}/{NAME} doesn't say how far the archive job is ({exc!r}): remove it together "
             "with the job's checkpoint, and it goes on after what the lake's tables hold"
         ) from exc
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_type(ValueError),
+    wait=tenacity.wait_fixed(0.1),
+    stop=tenacity.stop_after_attempt(10),
+    reraise=True,
+)
+def _read(lake: Lake) -> dict[str, Any]:
+    """Read the file; a client that asked S3 for its size before it was replaced gets a part of the next one."""
+    found: dict[str, Any] = json.loads(lake.place.read(f"{ARCHIVE}/{NAME}"))
+    return found

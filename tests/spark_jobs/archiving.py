@@ -97,6 +97,17 @@ class Archive:
         servers.wait_for(f"the archive job runs (see {self.log_file})", said, seconds)
         return self
 
+    @property
+    def batches(self) -> int:
+        """Return how many batches its runs have told of."""
+        path = self.settings.logs / "archive-progress.jsonl"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+    def wait_for_a_batch(self, seconds: float = 60.0) -> None:
+        """Wait until another batch is done."""
+        before = self.batches
+        servers.wait_for("a batch is archived", lambda: self.batches > before, seconds)
+
     def order(self, step: str) -> None:
         """Let it die after this step, once."""
         fresh = self.fault_file.with_suffix(".new")
