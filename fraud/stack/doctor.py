@@ -37,6 +37,7 @@ def examine(settings: Settings, now: int) -> Iterator[Finding]:
         "store": partial(services.store, settings, now),
         "positions": partial(services.positions, settings),
         "score": partial(services.score, settings, now),
+        "archive": partial(loop.archive, settings, now),
         "airflow": partial(loop.airflow, settings),
     }.items():
         yield from findings(topic, check)
@@ -94,7 +95,8 @@ def _programs(settings: Settings) -> Iterator[Finding]:
 def _ports(settings: Settings) -> Iterator[Finding]:
     home = settings.home.absolute()
     named = [(field, settings.port(field)) for field in ("kafka_bootstrap", "s3_endpoint", "mlflow_uri", "airflow_uri")]
-    for field, port in [*named, ("spark_ui_port", settings.spark_ui_port)]:
+    uis = [("spark_ui_port", settings.spark_ui_port), ("archive_ui_port", settings.archive_ui_port)]
+    for field, port in [*named, *uis]:
         setting = f"{PREFIX}{field.upper()}"
         if not services.is_local(settings, field) or port == 0:
             continue

@@ -68,8 +68,8 @@ def up(settings: Settings) -> str:
 
 
 def test_up_says_where_everything_is_and_what_to_do_next(settings: Settings, up: str) -> None:
-    uis = (f"http://127.0.0.1:{settings.spark_ui_port}", settings.mlflow_uri, settings.airflow_uri)
-    for address in (*uis, settings.s3_endpoint):
+    jobs = [f"http://127.0.0.1:{port}" for port in (settings.spark_ui_port, settings.archive_ui_port)]
+    for address in (*jobs, settings.mlflow_uri, settings.airflow_uri, settings.s3_endpoint):
         assert address in up
     assert settings.kafka_bootstrap in up
     assert str(settings.logs) in up
@@ -103,7 +103,7 @@ def test_everything_listens_on_loopback_only(settings: Settings, up: str) -> Non
     found = listening(settings)
     ports = {port for _, port in found}
     assert {settings.port(name) for name in ("kafka_bootstrap", "mlflow_uri", "s3_endpoint", "airflow_uri")} <= ports
-    assert settings.spark_ui_port in ports
+    assert {settings.spark_ui_port, settings.archive_ui_port} <= ports
     # A JVM's dual-stack socket shows 127.0.0.1 as an IPv4 address mapped into IPv6.
     loopback = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     assert {address: who for address, who in found.items() if address[0] not in loopback} == {}
@@ -120,6 +120,23 @@ def test_a_second_up_changes_nothing(settings: Settings, up: str) -> None:
     refused = command(settings, "up", FRAUD_TOPIC_PARTITIONS="3")
     assert refused.returncode == 1
     assert "FRAUD_TOPIC_PARTITIONS=2 (now 3)" in refused.stderr
+
+
+def test_the_jobs_stop_alone_and_come_back(settings: Settings, up: str) -> None:
+    """So that `rebuild` has Kafka and S3, and the store to itself."""
+    assert command(settings, "down", "--jobs", "--wipe").returncode == 2
+    beside = command(settings, "rebuild", "--yes")
+    assert "is held by pid" in beside.stderr
+    assert result(settings, "down", "--jobs")["stopped"] == ["score", "archive"]
+    states = {each["name"]: each["state"] for each in result(settings, "status")["programs"]}
+    assert {name for name, state in states.items() if state == "stopped"} == {"score", "archive"}
+    assert result(settings, "down", "--jobs")["stopped"] == []
+    nothing = command(settings, "rebuild", "--yes")
+    assert nothing.returncode == 1
+    assert "holds anything to make a store from" in nothing.stderr
+    assert command(settings, "up").returncode == 0
+    states = {each["name"]: each["state"] for each in result(settings, "status")["programs"]}
+    assert set(states.values()) == {"running"}
 
 
 def test_beside_it_nobody_starts_on_the_same_ports(settings: Settings, up: str, tmp_path: Path) -> None:

@@ -66,8 +66,10 @@ def test_nothing_is_made_by_looking(tmp_path: Path) -> None:
         f"nothing listens on {settings.port('mlflow_uri')}",
         f"nothing listens on {settings.port('airflow_uri')}",
         f"nothing listens on {settings.spark_ui_port}",
+        f"nothing listens on {settings.archive_ui_port}",
     ]
-    assert [(each.topic, each.level) for each in found if each.topic in ("score", "airflow")] == [("score", "problem")]
+    looked = [(each.topic, each.level) for each in found if each.topic in ("score", "archive", "airflow")]
+    assert looked == [("score", "problem"), ("archive", "problem")]
     assert not settings.data.exists()
     with opened(settings) as store:
         assert store is None
