@@ -1,5 +1,6 @@
 """`bench train`: how long retraining takes, and where the time goes."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ def bench_train(
     Simulation and registration aren't counted. Peak memory is the whole process's, the simulation's tables
     among it.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `train` does
     from fraud.bench.train import run
 
     found = run(rows, candidates, seed=seed, threads=threads, say=say)

@@ -1,5 +1,6 @@
 """`train`: from a training set to a registered model."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,6 +60,9 @@ def train(
     """
     import time
 
+    # Before XGBoost is imported: OpenMP's threads spin while they wait for each other, and where Spark and Kafka
+    # run beside that made a fit ten times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from fraud.cli.data import duration
     from fraud.training import Parameters
     from fraud.training import train as fit
