@@ -5,9 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from fraud.settings import Settings
 from tests import servers
+
+# No test fails for the time an example takes: two files run at once, and the first example compiles kernels.
+hypothesis_settings.register_profile("busy", deadline=None)
+hypothesis_settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")
