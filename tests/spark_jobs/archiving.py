@@ -136,7 +136,8 @@ class Archive:
 
 
 def caught_up(settings: Settings, seconds: float = 60.0) -> Waited:
-    """Wait until the lake holds what the topics hold now."""
+    """Wait until the lake holds what the topics hold now, and what the job itself has rejected of it."""
+    wait(settings, seconds, lambda _words: None)
     return wait(settings, seconds, lambda _words: None)
 
 

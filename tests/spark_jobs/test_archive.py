@@ -22,6 +22,7 @@ from fraud.profiles import CHANGE
 from fraud.s3 import s3_credentials
 from fraud.settings import Settings
 from fraud.store import open_store
+from spark_jobs import archive_ends
 from tests import servers
 from tests.spark_jobs import jobs
 from tests.spark_jobs.archiving import (
@@ -67,8 +68,11 @@ def assert_profiles_are_right(settings: Settings) -> None:
     with closing(open_store(settings)) as store:
         stored = {merchant: np.frombuffer(raw, CHANGE) for merchant, raw in store.profiles.merchants()}
         through = store.profiles.through()
-        batch = lake.scan(PROFILE_CHANGES).select("query", pl.col("batch").max()).collect().row(0)
-        assert store.profiles.applied() == f"{batch[0]}/{batch[1]}"
+        batches = lake.scan(PROFILE_CHANGES).select("query", "batch").unique().collect().rows()
+        reached = archive_ends.read(lake)
+        assert reached is not None
+        query, number = max(batches, key=lambda one: (reached.queries.index(one[0]), one[1]))
+        assert store.profiles.applied() == f"{query}/{number}"
     kept = {
         merchant: mine.sort("quarter", "effective").select(CHANGE.names or ()).rows()
         for (merchant,), mine in changes.group_by("merchant_id")
@@ -100,7 +104,7 @@ class Load:
 
     def _run(self) -> None:
         try:
-            while not self._end.wait(0.2):
+            while not self._end.wait(0.5):
                 self.burst()
         except Exception as exc:  # noqa: BLE001 - the test fails with it
             self.error = exc
