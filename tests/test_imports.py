@@ -101,6 +101,9 @@ ONLY_IN = {
 # Who reads or writes the process's environment beside the command line's one place, and why.
 ENVIRONMENT = {
     "fraud.cli.console": "the one place that reads the settings",
+    "fraud.cli.train": "OpenMP reads how its threads wait from there, when it is loaded",
+    "fraud.cli.bench": "OpenMP reads how its threads wait from there, when it is loaded",
+    "fraud.cli.bench_train": "OpenMP reads how its threads wait from there, when it is loaded",
     "fraud.stack.java": "JAVA_HOME and SSL_CERT_FILE are the machine's",
     "fraud.stack.child": "a child inherits the process's, with its own on top",
     "fraud.stack.supervisord": "a child inherits the process's, with its own on top",

