@@ -107,7 +107,7 @@ ENVIRONMENT = {
     "fraud.stack.java": "JAVA_HOME and SSL_CERT_FILE are the machine's",
     "fraud.stack.child": "a child inherits the process's, with its own on top",
     "fraud.stack.supervisord": "a child inherits the process's, with its own on top",
-    "fraud.demo.commands": "a child inherits the process's, with its own on top",
+    "fraud.demo.models": "a child inherits the process's, with its own on top",
     "fraud.bench.rig": "a child inherits the process's, with its own on top",
     "fraud.registry.connection": "MLflow's client is configured by variables alone",
     "spark_jobs.session": "the JVM and its workers are configured by variables",
@@ -304,7 +304,7 @@ def watch(event, args):
     if wrote or event in ("os.mkdir", "os.remove", "socket.connect", "socket.bind", "subprocess.Popen", "os.fork"):
         raise RuntimeError(f"importing {{name}} does {{event}} {{args[:2]}}")
 before = dict(os.environ)
-import lmdb, msgspec, numba, polars, pyarrow, pydantic_settings, redis
+import imblearn, lmdb, msgspec, numba, polars, pyarrow, pydantic_settings, redis
 between = dict(os.environ)
 sys.addaudithook(watch)
 for name in {names!r}:
