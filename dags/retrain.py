@@ -61,7 +61,9 @@ def announce(context: Any, result: Any) -> None:
 def _told(ended: Any) -> str:
     if ended["outcome"] != "promoted":
         return "kept out"
-    return f"promoted, in place of {ended['previous']}" if ended["previous"] else "promoted"
+    # A run that is repeated finds its version in Production already.
+    replaced = ended["previous"] not in (None, ended["version"])
+    return f"promoted, in place of {ended['previous']}" if replaced else "promoted"
 
 
 @dag(
