@@ -127,13 +127,13 @@ def _records(bootstrap: str, topic: str, since: Mapping[int, int]) -> Iterator["
 
 
 def report(
-    outcome: Outcome, produced: int, truth: Mapping[str, bool], promoted: Mapping[str, int], peak_mb: float
+    outcome: Outcome, produced: int, truth: Mapping[str, str | None], promoted: Mapping[str, int], peak_mb: float
 ) -> dict[str, Any]:
     """Return the demo's report (contracts.md, Reports).
 
     Args:
         produced: valid and bad messages that the broker acknowledged.
-        truth: transaction_id → fraud, the simulator's.
+        truth: transaction_id → how it is a fraud, None where it is none; the simulator's.
         promoted: version → when its promotion returned, ms by the broker's clock; the first is the one that the
             stream began with.
         peak_mb: sum of PSS over every process of the demo.
@@ -142,7 +142,7 @@ def report(
 
     latencies = [at - outcome.arrived[key] for key, (at, _) in outcome.scored.items()]
     known = [row for _, row in outcome.scored.values() if row.transaction_id in truth]
-    fraud = np.array([truth[row.transaction_id] for row in known], bool)
+    fraud = np.array([truth[row.transaction_id] is not None for row in known], bool)
     flagged = np.array([row.prediction == 1 for row in known], bool)
     score = np.array([row.fraud_probability for row in known])
     hits = int((flagged & fraud).sum())
@@ -164,6 +164,35 @@ def report(
         "average_precision": ranking_quality(score, fraud),
         "peak_rss_mb": peak_mb,
     }
+
+
+def recall_of(
+    outcome: Outcome, truth: Mapping[str, str | None], pattern: str, promoted: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return how much of one pattern the first version found, and how much the last, at their own thresholds.
+
+    A recall is None where a version met none of it; `new_pattern` has the counts behind both.
+    """
+    found: dict[str, list[bool]] = {}
+    for _, row in outcome.scored.values():
+        if truth.get(row.transaction_id) == pattern:
+            found.setdefault(row.model_version, []).append(row.prediction == 1)
+    versions = list(promoted)
+    before = found.get(versions[0], []) if versions else []
+    after = found.get(versions[-1], []) if len(versions) > 1 else []
+    return {
+        "recall_new_pattern_before": _share(before),
+        "recall_new_pattern_after": _share(after),
+        "new_pattern": {"name": pattern, "before": _counts(before), "after": _counts(after)},
+    }
+
+
+def _share(flagged: list[bool]) -> float | None:
+    return round(sum(flagged) / len(flagged), 4) if flagged else None
+
+
+def _counts(flagged: list[bool]) -> dict[str, int]:
+    return {"frauds": len(flagged), "found": sum(flagged)}
 
 
 def _percentile(values: list[int], q: int) -> float | None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fraud.demo.outcome import Outcome, Scored, Source, report
+from fraud.demo.outcome import Outcome, Scored, Source, recall_of, report
 
 
 def scored(offset: int, probability: float, version: str = "1", flagged: int = 0) -> Scored:
@@ -22,7 +22,7 @@ def outcome() -> Outcome:
     return found
 
 
-TRUTH = {"t0": True, "t1": False, "t2": False, "t3": True}
+TRUTH = {"t0": "stolen_card", "t1": None, "t2": None, "t3": "fake_shops"}
 
 
 def test_every_message_is_scored_rejected_or_missing() -> None:
@@ -63,3 +63,25 @@ def test_a_run_without_a_prediction_is_reported_too() -> None:
     told = report(Outcome(arrived={(0, 0): 1_000}), 1, TRUTH, {"1": 900}, 0.0)
     assert (told["missing"], told["scored"], told["latency_ms"]["p99"]) == (1, 0, None)
     assert told["average_precision"] == {"value": 0.0, "floor": 0.0, "oracle": 0.0}
+
+
+def test_the_new_patterns_recall_is_that_of_the_first_and_of_the_last_version() -> None:
+    found = Outcome(arrived={(0, n): 1_000 for n in range(9)})
+    flagged = {0: ("1", 0), 1: ("1", 0), 2: ("1", 1), 3: ("1", 0), 4: ("2", 1), 5: ("2", 1), 6: ("2", 0), 7: ("2", 1)}
+    found.scored = {(0, n): (1_100, scored(n, 0.5, version, flag)) for n, (version, flag) in flagged.items()}
+    truth = {f"t{n}": "fake_shops" for n in range(7)} | {"t7": "stolen_card"}
+    told = recall_of(found, truth, "fake_shops", {"1": 900, "2": 1_000})
+    assert told == {
+        "recall_new_pattern_before": 0.25,
+        "recall_new_pattern_after": 0.6667,
+        "new_pattern": {
+            "name": "fake_shops",
+            "before": {"frauds": 4, "found": 1},
+            "after": {"frauds": 3, "found": 2},
+        },
+    }
+
+
+def test_a_version_that_met_none_of_the_pattern_has_no_recall_of_it() -> None:
+    told = recall_of(outcome(), TRUTH, "fake_shops", {"1": 900})
+    assert (told["recall_new_pattern_before"], told["recall_new_pattern_after"]) == (None, None)
