@@ -107,7 +107,7 @@ ENVIRONMENT = {
     "fraud.stack.java": "JAVA_HOME and SSL_CERT_FILE are the machine's",
     "fraud.stack.child": "a child inherits the process's, with its own on top",
     "fraud.stack.supervisord": "a child inherits the process's, with its own on top",
-    "fraud.demo.models": "a child inherits the process's, with its own on top",
+    "fraud.demo.commands": "a child inherits the process's, with its own on top",
     "fraud.bench.rig": "a child inherits the process's, with its own on top",
     "fraud.registry.connection": "MLflow's client is configured by variables alone",
     "spark_jobs.session": "the JVM and its workers are configured by variables",
