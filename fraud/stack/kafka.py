@@ -102,7 +102,8 @@ def _format(settings: Settings, config: Path, home: Path) -> None:
         return
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
     command = [*_java(settings, home), "kafka.tools.StorageTool", "format", "--standalone"]
-    command += ["--ignore-formatted", "-t", cluster, "-c", str(config)]
+    # One word: an id may begin with a hyphen.
+    command += ["--ignore-formatted", f"--cluster-id={cluster}", "-c", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)  # noqa: S603
     if done.returncode != 0:
         reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
