@@ -37,6 +37,7 @@ POLL_SECONDS = 0.2
 # The streamed days are this old at most when the demo begins a minute before midnight, and some minutes more.
 MAX_AGE_DAYS = 8.0
 ARCHIVE_SECONDS = 2.0
+STOP_SECONDS = 7.0  # nothing of it is kept: whoever needs longer to end is killed
 
 Say = Callable[[str], None]
 
@@ -79,7 +80,7 @@ def run(settings: Settings, plan: Plan, say: Say) -> dict[str, Any]:
         directory = settings.home / "simulated"
         simulation = simulate(plan, when, directory, say)
         beginning = Beginning(settings, plan, when, directory, say)
-        with running(Stack(settings, OWNER, beginning.describe), say) as started:
+        with running(Stack(settings, OWNER, beginning.describe), say, STOP_SECONDS) as started:
             addresses = {each.entry.name: each.entry.ui or each.entry.address for each in started if each.entry.ports}
             for name, address in addresses.items():
                 say(f"  {name}: {address}")
