@@ -43,7 +43,7 @@ check: $(STAMP) ## Lint, types and every test that needs no server (3 minutes)
 	$(BIN)/python -m pytest -m "not server" $(TWO)
 
 .PHONY: test
-test: check ## check, then the tests against real servers on loopback (20 minutes)
+test: check ## check, then the tests against real servers on loopback (25 minutes)
 	$(BIN)/python -m pytest -m server $(TWO)
 
 .PHONY: demo
@@ -51,7 +51,7 @@ demo: $(STAMP) ## The whole platform, once, in a few minutes; leaves .run/demo/r
 	@$(BIN)/fraud-detect demo
 
 .PHONY: up
-up: $(STAMP) ## Start Kafka, S3, MLflow and the score job, and stay out of the way
+up: $(STAMP) ## Start Kafka, S3, MLflow, Airflow, the archive and score jobs, and stay out of the way
 	@$(BIN)/fraud-detect up
 
 .PHONY: down
