@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import psutil
 
 from fraud import bus
 from fraud.settings import Settings
@@ -22,6 +24,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # What can be fetched (jars, a Java) is fetched once for all tests, and shared with `make up`.
 CACHE = REPOSITORY / ".run" / "cache"
 _PR_SET_PDEATHSIG = 1
+
+T = TypeVar("T")
 
 
 def settings(home: Path, **changes: Any) -> Settings:
@@ -60,6 +64,14 @@ def wait_for(what: str, check: Callable[[], object], seconds: float = 60.0, ever
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:.0f} s: {what}")
         time.sleep(every)
+
+
+def unless_gone(ask: Callable[[], T]) -> T | None:
+    """Return what a process answers, None if it has ended since it was found."""
+    try:
+        return ask()
+    except psutil.NoSuchProcess:
+        return None
 
 
 def _die_with_pytest() -> None:

@@ -18,6 +18,7 @@ from tests import servers
 pytestmark = pytest.mark.server
 SMALL = ["--users", "2500", "--rate", "500"]
 SEED = 20_261_125
+ENDS_SECONDS = 25  # the servers get 9 s to end in order; a busy machine takes its time to count processes
 
 
 def start(home: Path, *options: str) -> "tuple[subprocess.Popen[bytes], Path]":
@@ -84,10 +85,10 @@ def test_ctrl_c_at_any_moment_leaves_nothing_behind(tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)
         told = time.monotonic()
         try:
-            code = process.wait(10)
+            code = process.wait(ENDS_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            pytest.fail(f"it runs on 10 s after Ctrl-C at {moment:.1f} s: {log.read_text()[-2_000:]}")
+            pytest.fail(f"it runs on {ENDS_SECONDS} s after Ctrl-C at {moment:.1f} s: {log.read_text()[-2_000:]}")
         assert code == 130, log.read_text()[-2_000:]
         assert left_over(home) == []
         print(f"  ended in {time.monotonic() - told:.1f} s")

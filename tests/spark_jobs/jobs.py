@@ -187,7 +187,7 @@ class Job:
         if self.returncode is not None or self.process is None:
             return Pids(None, None, None)
         self._look()
-        python = [each for each in self._family if _lives(each) and DAEMON in each.cmdline()]
+        python = [each for each in self._family if _lives(each) and DAEMON in (servers.unless_gone(each.cmdline) or [])]
         jvm = next((child.pid for child in _children(self.process.pid) if "java" in child.name()), None)
         daemon = next((each.pid for each in python if each.ppid() == jvm), None)
         workers = sorted(each.pid for each in python if each.pid != daemon)

@@ -30,7 +30,9 @@ PARTITION = 0  # everybody's, so that a burst is one slice and one task
 USERS = [user for user in (f"u{n}" for n in range(100)) if bus.partition_of(user, 2) == PARTITION]
 MANY, PAUSING, *OTHERS = USERS
 MOST_BURSTS = 30
-LARGE = 12_000  # rows: more than one chunk of output (spark_jobs.task.CHUNK_ROWS)
+# Rows: three chunks of output (spark_jobs.task.CHUNK_ROWS). The task holds when the second has left it, and that one
+# may have reached the JVM whole or not; the third hasn't.
+LARGE = 21_000
 
 Place = Literal["committed", "decided", "checkpoint", "yielded"]
 PLACES: list[Place] = ["committed", "decided", "checkpoint", "yielded"]
@@ -167,7 +169,7 @@ def die_before_the_checkpoint(job: jobs.Job, traffic: Traffic) -> list[Source]:
 
 
 def die_inside_the_output(job: jobs.Job, traffic: Traffic) -> list[Source]:
-    """The large burst was sent before this start; its first chunk is with the JVM once the second one follows."""
+    """The large burst was sent before this start; its first chunk is with the JVM once the second one has left."""
     job.wait_until_held()
     ends = bus.end_offsets(job.settings.kafka_bootstrap, bus.TRANSACTIONS)
     burst = [Source(PARTITION, offset) for offset in range(ends[PARTITION] - LARGE, ends[PARTITION])]

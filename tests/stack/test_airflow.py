@@ -5,8 +5,9 @@ recorded, not run; what they do to a platform is tests/dags/test_retrain.py's.
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -77,6 +78,15 @@ def pid(stack: Stack, name: str) -> int:
     return found
 
 
+def commands(found: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Return those that run a recorded command."""
+    return [each for each in found if recorder.__file__ in (servers.unless_gone(each.cmdline) or [])]
+
+
+def memory(process: psutil.Process) -> int:
+    return int(process.memory_full_info().pss)
+
+
 def ended(settings: Settings, run: str) -> str:
     return airflow.wait(settings, "retrain", run, MOST_SECONDS)
 
@@ -84,9 +94,9 @@ def ended(settings: Settings, run: str) -> str:
 def test_its_parts_are_few_and_modest(stack: Stack) -> None:
     found = stack.processes()
     for process in found:
-        for each in process.net_connections("tcp"):
+        for each in servers.unless_gone(partial(process.net_connections, "tcp")) or []:
             assert each.status != psutil.CONN_LISTEN or each.laddr.ip == "127.0.0.1", processes.describe(process)
-    megabytes = sum(each.memory_full_info().pss for each in found) >> 20
+    megabytes = sum((servers.unless_gone(partial(memory, each)) or 0) for each in found) >> 20
     assert megabytes < 1000, f"{megabytes} MB"
 
 
@@ -142,16 +152,16 @@ def test_a_part_that_is_killed_comes_back(stack: Stack, settings: Settings) -> N
 
 
 def test_down_ends_a_task_and_the_next_up_goes_on_with_it(stack: Stack, settings: Settings, recorded: Path) -> None:
-    (recorded / "go").unlink()
+    (recorded / "go").unlink(missing_ok=True)
     before = len(recorder.calls(recorded))
     run = airflow.trigger(settings, "retrain", {})
     servers.wait_for("the task runs", lambda: len(recorder.calls(recorded)) > before, MOST_SECONDS)
-    commands = [each for each in stack.processes() if recorder.__file__ in each.cmdline()]
-    assert commands
+    running = commands(stack.processes())
+    assert running
     begun = time.monotonic()
     stack.stop(lambda _: None)
     assert time.monotonic() - begun < 30
-    assert processes.wait(commands, 0) == []
+    assert processes.wait(running, 0) == []
     assert processes.of_home(stack.home) == []
     (recorded / "go").touch()
     stack.start(lambda _: None)
@@ -159,7 +169,7 @@ def test_down_ends_a_task_and_the_next_up_goes_on_with_it(stack: Stack, settings
 
 
 def test_what_a_killed_supervisor_leaves_of_a_task_is_ended(stack: Stack, settings: Settings, recorded: Path) -> None:
-    (recorded / "go").unlink()
+    (recorded / "go").unlink(missing_ok=True)
     before = len(recorder.calls(recorded))
     airflow.trigger(settings, "retrain", {})
     servers.wait_for("the task runs", lambda: len(recorder.calls(recorded)) > before, MOST_SECONDS)
@@ -167,7 +177,7 @@ def test_what_a_killed_supervisor_leaves_of_a_task_is_ended(stack: Stack, settin
     for each in (supervisord.pid, pid(stack, SCHEDULER), pid(stack, airflow.NAME)):
         os.kill(each, signal.SIGKILL)
     orphans = processes.of_home(stack.home)
-    assert any(recorder.__file__ in each.cmdline() for each in orphans)
+    assert commands(orphans)
     # The executor's orphans don't end when they are asked to; they are killed when the time is over.
     stack.stop(lambda _: None, 10)
     assert processes.wait(orphans, 0) == []
