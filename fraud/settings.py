@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     min_judged_frauds: int = Field(100, ge=1, description="Fewer frauds than this decide nothing.")
 
     airflow_uri: str = Field("http://127.0.0.1:8080", description="Airflow's address; `up` starts it on its port.")
+    airflow_password: SecretStr | None = Field(
+        None, description="Its user `admin`'s password. Empty: the embedded Airflow's own."
+    )
 
     store_url: str = Field(
         "lmdb:", description="The online store: `lmdb:` (under home), `lmdb:/path` or `redis://host:port/db`."
@@ -70,6 +73,10 @@ class Settings(BaseSettings):
     )
 
     spark_master: str = Field("local[2,4]", description="Spark's master; two cores, four tries a task.")
+    spark_host: str = Field(
+        "127.0.0.1",
+        description="The jobs' name for a cluster's workers; unless it is loopback, they listen everywhere.",
+    )
     spark_ui_port: int = Field(4040, ge=0, le=65535, description="The Spark UI of the score job.")
     archive_ui_port: int = Field(4041, ge=0, le=65535, description="The Spark UI of the archive job.")
     spark_driver_memory: str = Field("1g", description="The JVM's heap.")

@@ -20,6 +20,8 @@ from fraud.errors import ServiceError
 from fraud.settings import Settings
 from spark_jobs.stop import held_back
 
+LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"  # noqa: S104
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -51,9 +53,10 @@ def options(settings: Settings, jars: list[Path]) -> dict[str, str]:
         # Files, so nothing is resolved or downloaded at start.
         "spark.jars": ",".join(str(jar) for jar in jars),
         "spark.driver.memory": settings.spark_driver_memory,
-        # Everything listens on loopback: the UI and the block manager ask for no password.
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.host": "127.0.0.1",
+        # Everything listens on loopback, the UI and the block manager ask for no password; elsewhere (a container,
+        # a cluster) the network around them decides who reaches them.
+        "spark.driver.bindAddress": listens_on(settings),
+        "spark.driver.host": settings.spark_host,
         "spark.ui.port": str(settings.spark_ui_port),
         # A taken port is the next one up; the job prints which.
         "spark.port.maxRetries": "16",
@@ -100,6 +103,11 @@ def options(settings: Settings, jars: list[Path]) -> dict[str, str]:
         "spark.executorEnv.OMP_NUM_THREADS": "1",
         "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
     }
+
+
+def listens_on(settings: Settings) -> str:
+    """Return the address on which the driver listens."""
+    return LOOPBACK if settings.spark_host in (LOOPBACK, "localhost") else EVERYWHERE
 
 
 def source_options(settings: Settings, topic: str, starting: Mapping[int, int]) -> dict[str, str]:
@@ -159,7 +167,7 @@ class Session:
 
         chosen = {**options(settings, spark_jars(settings)), **(changes or {})}
         conf = SparkConf(loadDefaults=False).setAll(list(chosen.items()))
-        _environment(java(settings).path)
+        _environment(java(settings).path, listens_on(settings))
         interrupted = signal.getsignal(signal.SIGINT)
         self._gateway: Any = None
         try:
@@ -205,14 +213,14 @@ def _code() -> list[str]:
     return [str(Path(__file__).resolve().parent.parent)]
 
 
-def _environment(java_home: Path) -> None:
+def _environment(java_home: Path, address: str) -> None:
     """Set what the launcher reads from the environment and nowhere else."""
     os.environ["JAVA_HOME"] = str(java_home)
     # Else workers take the system's `python3`.
     os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    # Else Spark asks for the machine's name, and warns or fails where it can't be resolved.
-    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    # Where the UI listens; else Spark asks for the machine's name, and warns or fails where it can't be resolved.
+    os.environ["SPARK_LOCAL_IP"] = address
     # Another Spark on this machine must not lend its scripts or its configuration.
     os.environ.pop("SPARK_HOME", None)
     os.environ.pop("SPARK_CONF_DIR", None)
