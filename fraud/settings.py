@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     spark_ui_port: int = Field(4040, ge=0, le=65535, description="The Spark UI of the score job.")
     archive_ui_port: int = Field(4041, ge=0, le=65535, description="The Spark UI of the archive job.")
     spark_driver_memory: str = Field("1g", description="The JVM's heap.")
+    spark_executors: int = Field(2, ge=1, description="How many executors each job takes of a cluster.")
+    spark_executor_cores: int = Field(1, ge=1, description="An executor's cores.")
+    spark_executor_memory: str = Field("640m", description="An executor's heap; Python comes on top, 0.5 GB.")
     score_profile: Literal["latency", "throughput"] = Field(
         "latency", description="Micro-batches: small and soon, or large and cheap."
     )

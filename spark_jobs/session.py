@@ -102,6 +102,20 @@ def options(settings: Settings, jars: list[Path]) -> dict[str, str]:
         "spark.executorEnv.PYTHONPATH": os.pathsep.join(_code()),
         "spark.executorEnv.OMP_NUM_THREADS": "1",
         "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
+        **_cluster(settings),
+    }
+
+
+def _cluster(settings: Settings) -> dict[str, str]:
+    """Return a job's share of a cluster: the first application would take all of a standalone one's cores."""
+    if settings.spark_master.startswith("local"):
+        return {}
+    executors, cores = settings.spark_executors, settings.spark_executor_cores
+    return {
+        "spark.executor.instances": str(executors),
+        "spark.executor.cores": str(cores),
+        "spark.cores.max": str(executors * cores),
+        "spark.executor.memory": settings.spark_executor_memory,
     }
 
 

@@ -1,0 +1,69 @@
+"""The stack of `make test-compose`: brought up once from the shipped file, taken down at the end; volumes stay."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fraud.settings import Settings
+from tests import servers
+from tests.compose import engine
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack that is up, seen from the host."""
+
+    settings: Settings
+    up_seconds: float
+    report: Callable[[str, object], None]
+
+    def command(self, *words: str, seconds: float = 300, check: bool = True) -> Any:
+        """Run `fraud-detect` on the host with the published ports; return its JSON."""
+        done = subprocess.run(
+            [sys.executable, "-m", "fraud.cli", *words, "--json"],
+            env=servers.environment(self.settings),
+            cwd=self.settings.home,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        assert done.returncode == 0 or not check, f"fraud-detect {' '.join(words)}: {done.stdout}{done.stderr}"
+        return json.loads(done.stdout.splitlines()[-1]) if done.stdout else None
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, record: Callable[[str, object], None]) -> Iterator[Stack]:
+    """The shipped stack, all of it healthy, as README's lines bring it up."""
+    engine.require()
+    if not engine.ENV.exists():
+        engine.run("make", "env")
+    engine.run("docker", "compose", "--profile", "flower", "build", "--quiet", seconds=30 * engine.MINUTES)
+    began = engine.now()
+    try:
+        engine.run(
+            *("docker", "compose", "--profile", "flower", "up", "--detach", "--wait", "--wait-timeout", "900"),
+            seconds=engine.UP_SECONDS,
+        )
+        seconds = engine.now() - began
+        record("healthy_seconds", round(seconds, 1))
+        yield Stack(engine.settings(tmp_path_factory.mktemp("host")), seconds, record)
+    finally:
+        logs = Path(os.environ.get("FRAUD_COMPOSE_LOGS", tmp_path_factory.mktemp("compose") / "compose.log"))
+        logs.write_text(engine.compose("logs", "--no-color", "--timestamps", check=False), encoding="utf-8")
+        engine.compose("down", check=False)
+
+
+@pytest.fixture(scope="session")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, object], None]]:
+    """Keep figures; at the end they are printed as one JSON line."""
+    figures: dict[str, object] = {}
+    yield figures.__setitem__
+    sys.__stderr__ and sys.__stderr__.write(f"\nfigures: {json.dumps(figures)}\n")
