@@ -49,11 +49,11 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/fraud 
 COPY --from=java /java /opt/java
 COPY --from=jobs-environment /opt/fraud /opt/fraud
 COPY --from=jobs-environment /var/lib/fraud/cache /var/lib/fraud/cache
-# Compiled kernels are kept with the data: they are made for the processor at hand.
+# Kernels are compiled for the processor at hand; who has a volume keeps them there.
 ENV PATH=/opt/fraud/bin:$PATH \
     JAVA_HOME=/opt/java \
     FRAUD_HOME=/var/lib/fraud \
-    NUMBA_CACHE_DIR=/var/lib/fraud/data/numba \
+    NUMBA_CACHE_DIR=/tmp/numba \
     MPLCONFIGDIR=/tmp/matplotlib \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
