@@ -56,9 +56,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory, record: Callable[[str, objec
         record("healthy_seconds", round(seconds, 1))
         yield Stack(engine.settings(tmp_path_factory.mktemp("host")), seconds, record)
     finally:
-        logs = Path(os.environ.get("FRAUD_COMPOSE_LOGS", tmp_path_factory.mktemp("compose") / "compose.log"))
+        logs = Path(os.environ.get("STACK_LOGS") or tmp_path_factory.mktemp("compose") / "compose.log")
         logs.write_text(engine.compose("logs", "--no-color", "--timestamps", check=False), encoding="utf-8")
-        engine.compose("down", check=False)
+        if not os.environ.get("KEEP_STACK"):
+            engine.compose("down", check=False)
 
 
 @pytest.fixture(scope="session")
