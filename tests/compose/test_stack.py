@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fraud import bus
+from fraud.model import BOOSTER
 from fraud.registry.connection import MODEL
 from fraud.s3 import s3_client
 from fraud.stack import airflow
@@ -128,7 +129,7 @@ def test_mlflow_refuses_a_strange_host_and_knows_its_own(stack: Stack) -> None:
 def test_artefacts_are_in_minio_and_the_lake_is(stack: Stack) -> None:
     client = s3_client(stack.settings)
     artefacts = client.list_objects_v2(Bucket="mlflow")["Contents"]
-    assert any(each["Key"].endswith("booster.ubj") for each in artefacts), [each["Key"] for each in artefacts][:20]
+    assert any(each["Key"].endswith(f"/{BOOSTER}") for each in artefacts), [each["Key"] for each in artefacts][:20]
     tables = client.list_objects_v2(Bucket="lake", Delimiter="/")["CommonPrefixes"]
     assert {"transactions/", "predictions/", "labels/"} <= {each["Prefix"] for each in tables}
 
