@@ -73,7 +73,7 @@ lock: $(STAMP) ## Resolve the dependencies again
 
 .PHONY: docs
 docs: $(STAMP) ## Write schemas/ and the generated pages of docs/ again
-	$(BIN)/python -m fraud.schema
+	$(BIN)/python -m fraud.schema_files
 	$(BIN)/python -m fraud.features > docs/features.md
 
 .PHONY: clean
