@@ -193,6 +193,7 @@ def test_a_result_is_one_line_of_json_and_words_are_for_people(tmp_path: Path) -
         (ModelError("no model"), 1, "error: no model\n"),
         (FraudError("on purpose"), 1, "error: on purpose\n"),
         (ConfigError("FRAUD_X is not a setting"), 2, "error: FRAUD_X is not a setting\n"),
+        (MemoryError(), 1, "error: the memory doesn't suffice; give the process more, or less to do\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fraud.errors import ConfigError
+from fraud.errors import ConfigError, ModelError
 from fraud.features import FEATURE_NAMES, Matrix
 
 # XGBoost 3 with its defaults (base_score from the data, hist, 256 bins): AP .58 on the Handbook; with these .68 to .69.
@@ -81,16 +81,41 @@ def fit_booster(
         frauds: shape (n,).
         threads: 0: all cores.
         say: told the progress every 50 trees.
+
+    Raises:
+        ModelError: the memory doesn't suffice.
     """
     import xgboost
 
-    if parameters.smote_ratio is not None:
-        from fraud.training.sampler import MissingAwareSMOTE
+    try:
+        if parameters.smote_ratio is not None:
+            matrix, frauds = _resampled(matrix, frauds, parameters.smote_ratio, seed, say)
+        return _boosted(matrix, frauds, parameters, seed=seed, threads=threads, say=say)
+    except (MemoryError, xgboost.core.XGBoostError) as exc:
+        if not isinstance(exc, MemoryError) and "bad_alloc" not in str(exc):
+            raise
+        raise ModelError(
+            f"the memory doesn't suffice to fit {parameters.trees} trees of depth {parameters.depth} to "
+            f"{len(matrix):,} rows: give the process more, or train on fewer days"
+        ) from exc
 
-        before = len(matrix)
-        sampler = MissingAwareSMOTE(parameters.smote_ratio, random_state=seed)
-        matrix, frauds = sampler.fit_resample(matrix, frauds)
-        say(f"{len(matrix) - before:,} synthetic frauds beside {before:,} rows")
+
+def _resampled(
+    matrix: Matrix, frauds: npt.NDArray[np.bool_], ratio: float, seed: int, say: Say
+) -> tuple[Matrix, npt.NDArray[np.bool_]]:
+    from fraud.training.sampler import MissingAwareSMOTE
+
+    before = len(matrix)
+    more = MissingAwareSMOTE(ratio, random_state=seed).fit_resample(matrix, frauds)
+    say(f"{len(more[0]) - before:,} synthetic frauds beside {before:,} rows")
+    return more
+
+
+def _boosted(
+    matrix: Matrix, frauds: npt.NDArray[np.bool_], parameters: Parameters, *, seed: int, threads: int, say: Say
+) -> bytes:
+    import xgboost
+
     rows = xgboost.DMatrix(
         matrix, label=frauds.astype(np.float32), missing=np.nan, feature_names=list(FEATURE_NAMES), nthread=threads
     )
