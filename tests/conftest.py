@@ -10,6 +10,9 @@ from hypothesis import settings as hypothesis_settings
 from fraud.settings import Settings
 from tests import servers
 
+# Two files at once on two cores: OpenMP's threads that wait actively would take each other's time (as in `train`).
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # No test fails for the time an example takes: two files run at once, and the first example compiles kernels.
 hypothesis_settings.register_profile("busy", deadline=None)
 hypothesis_settings.load_profile("busy")
