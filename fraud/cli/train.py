@@ -99,6 +99,8 @@ def _rows(
     directory: Path | None, dataset: str | None, as_of: str | None, maturity: "timedelta"
 ) -> tuple["LabelledRows", str]:
     """Return the rows and what names them: the hash of a training set, or of the tables' files."""
+    from datetime import UTC, datetime
+
     from fraud.cli.console import settings
     from fraud.cli.data import moment
     from fraud.errors import ConfigError
@@ -114,7 +116,10 @@ def _rows(
     from fraud.dataset import build, load, to_rows
 
     read = settings()
-    found = load(read, dataset) if dataset is not None else build(read, moment(str(as_of)), maturity, say)
+    if dataset is not None:
+        found = load(read, dataset)
+    else:
+        found = build(read, moment(str(as_of)), maturity, say, now=datetime.now(UTC))
     return to_rows(found), f"dataset {found.manifest.sha256}"
 
 

@@ -1,6 +1,6 @@
 """The training set of (T, cut): what was known at T, rebuilt byte for byte whenever it is asked for.
 
-    dataset = build(settings, as_of, timedelta(days=7), say)
+    dataset = build(settings, as_of, timedelta(days=7), say, now=now)
     rows = to_rows(dataset)
 
 A training set lies in the lake under `datasets/T/`. The first build of a T records the cut, each table's Delta
@@ -19,7 +19,7 @@ from fraud.dataset import manifest as manifests
 from fraud.dataset.manifest import Manifest, Part
 from fraud.dataset.matrix import matrix_of
 from fraud.dataset.rows import Clock, Source, content_hash, hashes
-from fraud.errors import DataError
+from fraud.errors import ConfigError, DataError
 from fraud.features import FEATURE_VERSION
 from fraud.lake import DATASETS, Lake, open_lake, reading
 from fraud.lake.tables import PROFILE_CHANGES, TRANSACTIONS
@@ -58,23 +58,29 @@ def build(
     maturity: timedelta = MATURITY,
     say: Say = lambda _words: None,
     *,
-    now: datetime | None = None,
+    now: datetime,
     again: bool = False,
 ) -> Dataset:
     """Return the training set as it was known at `as_of`, built unless it is there.
 
     Args:
-        now: when it is made, for the manifest (the time by which `maintain` keeps its files); default: as_of.
+        now: when it is made: until `cut_days` later `maintain` keeps what its cut refers to.
         again: build it in any case, and compare with the hash on record.
 
     Raises:
+        ConfigError: `as_of` lies after `now`: what was known then isn't known yet.
         DataError: the lake has no transaction that is old enough; a table is damaged; the maturity or the hash
             isn't the one on record. ServiceError: S3 is away; run it again.
     """
+    if as_of > now:
+        raise ConfigError(
+            f"what is known at {as_of:%Y-%m-%dT%H:%M:%SZ} isn't known yet: it is {now:%Y-%m-%dT%H:%M:%SZ}; "
+            "give a moment that has passed"
+        )
     lake = open_lake(settings)
     moment = round(as_of.timestamp() * 1000)
     folder = f"{DATASETS}/{format_time(moment).replace(':', '')}"
-    made = format_time(moment if now is None else round(now.timestamp() * 1000))
+    made = format_time(round(now.timestamp() * 1000))
     known = _recorded(settings, lake, folder, moment, maturity, made)
     uri = f"{lake.place.uri}/{folder}"
     if known.sha256 is not None and not again:

@@ -16,7 +16,8 @@ from fraud.backfill.archived import append_past
 from fraud.cli.main import app
 from fraud.dataset import Dataset, build, load, to_rows
 from fraud.dataset.check import check
-from fraud.errors import DataError
+from fraud.dataset.manifest import replace
+from fraud.errors import ConfigError, DataError
 from fraud.features import FEATURE_NAMES, FEATURE_VERSION
 from fraud.lake import Lake, open_lake
 from fraud.lake.tables import LABELS, PREDICTIONS
@@ -26,6 +27,7 @@ from producer.simulate import Config, generate
 
 T = datetime(2026, 2, 1, tzinfo=UTC)
 WEEK = timedelta(days=7)
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SIMPLE = hypothesis_settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -40,7 +42,7 @@ def test_a_loaded_past_gives_what_training_from_its_tables_gives(tmp_path: Path)
     read, lake = lake_at(tmp_path)
     past = generate(Config(start=datetime(2026, 1, 1, tzinfo=UTC), days=31, users=200, merchants=60))
     append_past(lake, past.transactions, past.labels, query="past")
-    dataset = build(read, T, WEEK)
+    dataset = build(read, T, WEEK, now=NOW)
     rows, expected = to_rows(dataset), labelled_rows(past.transactions, past.labels, T, WEEK)
     order = np.lexsort((expected.cards, expected.times))
     assert dataset.manifest.rebuilt_rows == dataset.manifest.rows == len(expected.times)
@@ -124,7 +126,7 @@ def test_what_comes_later_changes_nothing(
     read, lake = lake_at(tmp_path_factory.mktemp("law"))
     append_past(lake, transactions(15), None, query="past")
     lake.append(LABELS, streamed(labels(before), 0, T).to_arrow(), query="q", batch=0)
-    dataset = build(read, T, timedelta(days=16))
+    dataset = build(read, T, timedelta(days=16), now=NOW)
     named = pl.concat([dataset.part(part) for part in dataset.manifest.parts])
     found = dict(named.select("transaction_id", "is_fraud").iter_rows())
     expected = known_at_t(before)
@@ -134,7 +136,7 @@ def test_what_comes_later_changes_nothing(
     lake.append(PREDICTIONS, streamed(prediction(named), 0, T).to_arrow(), query="q", batch=1)
     for table in (LABELS, PREDICTIONS):
         lake.compact(table)
-    again = build(read, T, timedelta(days=16), again=True)
+    again = build(read, T, timedelta(days=16), again=True, now=NOW)
     assert again.manifest == dataset.manifest
 
 
@@ -166,7 +168,7 @@ def test_features_are_those_that_the_model_saw_once_however_often_it_was_publish
     lake.append(PREDICTIONS, streamed(prediction(rows.head(5)), 5, T).to_arrow(), query="q", batch=1)
     other = prediction(rows, version="0-old", amount=88.0)
     lake.append(PREDICTIONS, streamed(other, 10, T).to_arrow(), query="q", batch=2)
-    dataset = build(read, T, WEEK)
+    dataset = build(read, T, WEEK, now=NOW)
     found = to_rows(dataset)
     assert len(found.times) == 15
     assert dataset.manifest.rebuilt_rows == 10
@@ -179,9 +181,9 @@ def test_the_hash_does_not_depend_on_how_many_users_are_built_at_a_time(
 ) -> None:
     read, lake = lake_at(tmp_path)
     append_past(lake, transactions(15), labels([(1, True, -3, False)]), query="past")
-    one = build(read, T, WEEK)
+    one = build(read, T, WEEK, now=NOW)
     monkeypatch.setattr("fraud.dataset.ROWS_AT_ONCE", 1)
-    many = build(read, T, WEEK, again=True)
+    many = build(read, T, WEEK, again=True, now=NOW)
     assert (len(one.manifest.parts), len(many.manifest.parts)) == (1, 3)
     assert one.manifest.sha256 == many.manifest.sha256
     assert np.array_equal(
@@ -195,33 +197,63 @@ def test_a_build_that_was_cut_short_goes_on_with_its_cut(tmp_path: Path, monkeyp
     with monkeypatch.context() as broken:
         broken.setattr("fraud.dataset._write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            build(read, T, WEEK)
+            build(read, T, WEEK, now=NOW)
     uri = f"{lake.place.uri}/datasets/2026-02-01T000000.000Z"
     with pytest.raises(DataError, match="hasn't finished"):
         load(read, uri)
     lake.append(LABELS, streamed(labels([(1, True, -3, False)]), 0, T).to_arrow(), query="q", batch=0)
-    assert build(read, T, WEEK).manifest.frauds == 0
+    assert build(read, T, WEEK, now=NOW).manifest.frauds == 0
     assert load(read, uri).manifest.frauds == 0
 
 
 def test_what_cannot_be_built_is_said(tmp_path: Path) -> None:
     read, lake = lake_at(tmp_path)
     with pytest.raises(DataError, match="is empty: nothing was archived yet"):
-        build(read, T, WEEK)
+        build(read, T, WEEK, now=NOW)
     append_past(lake, transactions(15), None, query="past")
     with pytest.raises(DataError, match="no transaction in the lake was 30 days old"):
-        build(read, T, timedelta(days=30))
-    build(read, T + WEEK, WEEK)
+        build(read, T, timedelta(days=30), now=NOW)
+    build(read, T + WEEK, WEEK, now=NOW)
     with pytest.raises(DataError, match=r"on record with a maturity of 7 days"):
-        build(read, T + WEEK, timedelta(days=8))
+        build(read, T + WEEK, timedelta(days=8), now=NOW)
     with pytest.raises(DataError, match="isn't in the lake"):
         load(read, "s3://elsewhere/datasets/x")
+
+
+def test_a_moment_that_has_not_come_is_refused_before_anything_is_recorded(tmp_path: Path) -> None:
+    read, lake = lake_at(tmp_path)
+    append_past(lake, transactions(15), None, query="past")
+    with pytest.raises(ConfigError, match=r"2026-02-01T00:00:00Z isn't known yet: it is 2026-01-31T23:59:59Z"):
+        build(read, T, WEEK, now=T - timedelta(seconds=1))
+    assert lake.place.sizes("datasets") == {}
+    assert build(read, T, WEEK, now=T).manifest.created_at == "2026-02-01T00:00:00.000Z"
+
+
+def test_a_manifest_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, lake = lake_at(tmp_path)
+    append_past(lake, transactions(15), None, query="past")
+    before = build(read, T, WEEK, now=NOW)
+
+    def broken(_path: Path, raw: bytes) -> int:
+        with _path.open("wb") as file:
+            file.write(raw[:20])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", broken)
+    with pytest.raises(DataError, match="No space left on device"):
+        replace(lake, "datasets/2026-02-01T000000.000Z", before.manifest)
+    monkeypatch.undo()
+    assert load(read, before.uri).manifest == before.manifest
+    assert sorted(lake.place.sizes("datasets/2026-02-01T000000.000Z")) == [
+        "manifest.json",
+        *(part.name for part in before.manifest.parts),
+    ]
 
 
 def test_one_class_and_a_file_cut_short_are_named(tmp_path: Path) -> None:
     read, lake = lake_at(tmp_path)
     append_past(lake, transactions(15), None, query="past")
-    dataset = build(read, T, WEEK)
+    dataset = build(read, T, WEEK, now=NOW)
     with pytest.raises(DataError, match="one class only"):
         check(dataset)
     part = Path(dataset.uri) / dataset.manifest.parts[0].name
@@ -249,6 +281,6 @@ def test_the_command_prints_where_it_is_and_checks_it(tmp_path: Path) -> None:
 def test_a_dataset_is_a_place_and_a_manifest(tmp_path: Path) -> None:
     read, lake = lake_at(tmp_path)
     append_past(lake, transactions(15), None, query="past")
-    dataset = build(read, T, WEEK)
+    dataset = build(read, T, WEEK, now=NOW)
     assert isinstance(dataset, Dataset)
     assert load(read, dataset.uri).manifest == dataset.manifest
