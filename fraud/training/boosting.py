@@ -28,6 +28,8 @@ class Parameters:
     """What may be chosen about the booster and the rows it is fitted to.
 
     Attributes:
+        reg_lambda: pulls every leaf towards nothing, the smaller the leaf the more; frauds are few, and their leaves
+            small, so less of it ranks better (docs/training.md).
         smote_ratio: frauds per other row after resampling (`fraud.training.sampler`); None: as they are.
 
     Raises:
@@ -40,13 +42,15 @@ class Parameters:
     min_child_weight: float = 1.0
     subsample: float = 1.0
     colsample: float = 1.0
+    reg_lambda: float = 1.0
     smote_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        whole = self.trees >= 1 and 1 <= self.depth <= 16 and self.min_child_weight >= 0
+        whole = self.trees >= 1 and 1 <= self.depth <= 16 and min(self.min_child_weight, self.reg_lambda) >= 0
         if not whole or not all(0 < share <= 1 for share in (self.eta, self.subsample, self.colsample)):
             raise ConfigError(
-                f"{self}: trees ≥ 1, depth 1…16, min_child_weight ≥ 0, eta, subsample and colsample in (0, 1]"
+                f"{self}: trees ≥ 1, depth 1…16, min_child_weight and reg_lambda ≥ 0, "
+                "eta, subsample and colsample in (0, 1]"
             )
         if self.smote_ratio is not None and not 0 < self.smote_ratio <= 1:
             raise ConfigError(f"{self}: smote_ratio is None or in (0, 1]")
@@ -62,6 +66,7 @@ class Parameters:
             "min_child_weight": self.min_child_weight,
             "subsample": self.subsample,
             "colsample_bytree": self.colsample,
+            "reg_lambda": self.reg_lambda,
             "seed": seed,
             **method,
         }

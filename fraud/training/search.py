@@ -183,6 +183,7 @@ def _distributions() -> dict[str, Any]:
         "model__min_child_weight": [1.0, 3.0, 10.0],
         "model__subsample": uniform(0.6, 0.4),
         "model__colsample_bytree": uniform(0.5, 0.5),
+        "model__reg_lambda": [0.0, 0.3, 1.0],
     }
 
 
@@ -205,6 +206,7 @@ def _parameters(chosen: dict[str, Any]) -> Parameters:
         min_child_weight=float(chosen["model__min_child_weight"]),
         subsample=float(chosen["model__subsample"]),
         colsample=float(chosen["model__colsample_bytree"]),
+        reg_lambda=float(chosen["model__reg_lambda"]),
         smote_ratio=None if ratio is None else float(ratio),
     )
 
