@@ -21,11 +21,12 @@ NAME = "manifest.json"
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One file of rows."""
+    """One file of rows; `sha256` is its bytes'."""
 
     name: str
     rows: int
     size: int  # bytes
+    sha256: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +52,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     rebuilt_rows: int = 0
     sha256: str | None = None
     parts: tuple[Part, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """Return the command that builds this training set."""
+        maturity = "" if self.maturity_s == 7 * 86_400 else f" --maturity {self.maturity_s}s"
+        return f"fraud-detect dataset --as-of {self.as_of}{maturity}"
 
 
 def read(lake: Lake, folder: str) -> Manifest | None:
