@@ -29,7 +29,7 @@ class Parameters:
 
     Attributes:
         reg_lambda: pulls every leaf towards nothing, the smaller the leaf the more; frauds are few, and their leaves
-            small, so less of it ranks better (docs/training.md).
+            small (docs/training.md).
         smote_ratio: frauds per other row after resampling (`fraud.training.sampler`); None: as they are.
 
     Raises:
