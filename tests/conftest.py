@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings as hypothesis_settings
 
+from fraud.lake import Lake, open_lake
 from fraud.settings import Settings
 from tests import servers
 
@@ -36,6 +37,15 @@ def s3(stack_settings: Settings) -> Iterator[servers.Server]:
     """The session's S3 server, with its buckets."""
     with servers.running_s3(stack_settings) as server:
         yield server
+
+
+@pytest.fixture
+def s3_lake(s3: servers.Server, stack_settings: Settings) -> Iterator[Lake]:
+    """An empty lake on the session's S3 server; it is wiped behind the test as well."""
+    lake = open_lake(stack_settings)
+    lake.wipe()
+    yield lake
+    lake.wipe()
 
 
 @pytest.fixture(scope="session")

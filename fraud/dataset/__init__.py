@@ -27,12 +27,11 @@ from fraud.lake.tables import PROFILE_CHANGES, TRANSACTIONS
 from fraud.revision import revision
 from fraud.settings import Settings
 from fraud.times import format_time, parse_time
-from fraud.training import LabelledRows
+from fraud.training import MATURITY, LabelledRows
 
 __all__ = ["Dataset", "Manifest", "build", "load", "to_rows"]
 
 ROWS_AT_ONCE = 500_000  # of the transactions whose users are built together: about a gigabyte
-MATURITY = timedelta(days=7)
 
 Say = Callable[[str], None]
 

@@ -16,6 +16,7 @@ from fraud.lake import Lake
 from fraud.lake.faults import reading
 from fraud.s3 import s3_client
 from fraud.settings import Settings
+from fraud.training import MATURITY
 
 NAME = "manifest.json"
 
@@ -26,7 +27,7 @@ class Part(msgspec.Struct, frozen=True):
     name: str
     rows: int
     size: int  # bytes
-    sha256: str = ""
+    sha256: str
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +57,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def command(self) -> str:
         """Return the command that builds this training set."""
-        maturity = "" if self.maturity_s == 7 * 86_400 else f" --maturity {self.maturity_s}s"
+        maturity = "" if self.maturity_s == MATURITY.total_seconds() else f" --maturity {self.maturity_s}s"
         return f"fraud-detect dataset --as-of {self.as_of}{maturity}"
 
 

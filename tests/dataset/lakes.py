@@ -1,13 +1,18 @@
 """Lakes of a few rows for tests of training sets: 15 transactions of three users, and what is said about them."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
+import pytest
 
+from fraud.backfill.archived import append_past
+from fraud.dataset import build, load, to_rows
 from fraud.features import FEATURE_NAMES, FEATURE_VERSION
 from fraud.lake import Lake, open_lake
-from fraud.lake.tables import PROFILE_CHANGES, TRANSACTIONS
+from fraud.lake.tables import LABELS, PROFILE_CHANGES, TRANSACTIONS
 from fraud.profiles import QUARTER_MS
 from fraud.settings import Settings
 
@@ -111,3 +116,26 @@ def prediction(rows: pl.DataFrame, version: str = FEATURE_VERSION, amount: float
         *(pl.lit(T).alias(name) for name in ("profile_through", "scored_at")),
         pl.struct(seen).alias("features"),
     )
+
+
+def two_builds_at_once(read: Settings, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build one moment twice: both see no manifest, a label comes between their cuts, who is first decides for both."""
+    append_past(lake, transactions(15), None, query="past")
+    both, lock = threading.Barrier(2, timeout=30), threading.Lock()
+    cut, labelled = Lake.cut, iter([False, True])
+
+    def taken(self: Lake) -> dict[str, int]:
+        with lock:
+            if next(labelled):
+                late = streamed(labels([(1, True, -3, False)]), 0, T)
+                lake.append(LABELS, late.to_arrow(), query="q", batch=0)
+            versions = cut(self)
+        both.wait()
+        return versions
+
+    monkeypatch.setattr(Lake, "cut", taken)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: build(read, T, WEEK, now=NOW), range(2))
+    assert one.manifest == other.manifest == load(read, one.uri).manifest
+    assert to_rows(one).frauds.sum() == to_rows(other).frauds.sum() == one.manifest.frauds
+    assert sorted(lake.place.sizes(FOLDER)) == ["manifest.json", *(part.name for part in one.manifest.parts)]

@@ -1,8 +1,6 @@
 """A training set is there whole or not: what was cut short, damaged or made of too young a lake is healed or named."""
 
 import json
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,7 +19,18 @@ from fraud.errors import ConfigError, DataError
 from fraud.lake import Lake
 from fraud.lake.tables import LABELS
 from fraud.settings import Settings
-from tests.dataset.lakes import FOLDER, NOW, WEEK, T, archive, labels, lake_at, streamed, transactions
+from tests.dataset.lakes import (
+    FOLDER,
+    NOW,
+    WEEK,
+    T,
+    archive,
+    labels,
+    lake_at,
+    streamed,
+    transactions,
+    two_builds_at_once,
+)
 
 COMMAND = r"`fraud-detect dataset --as-of 2026-02-01T00:00:00.000Z` builds the training set again"
 
@@ -185,24 +194,4 @@ def test_a_manifest_is_replaced_whole_or_not_at_all(made: Dataset, monkeypatch: 
 
 
 def test_two_builds_at_once_come_to_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both see no manifest; the lake grows between their cuts; who comes first decides for both."""
-    read, lake = lake_at(tmp_path)
-    append_past(lake, transactions(15), None, query="past")
-    both, lock = threading.Barrier(2, timeout=30), threading.Lock()
-    cut, labelled = Lake.cut, iter([False, True])
-
-    def taken(self: Lake) -> dict[str, int]:
-        with lock:
-            if next(labelled):
-                late = streamed(labels([(1, True, -3, False)]), 0, T)
-                lake.append(LABELS, late.to_arrow(), query="q", batch=0)
-            versions = cut(self)
-        both.wait()
-        return versions
-
-    monkeypatch.setattr(Lake, "cut", taken)
-    with ThreadPoolExecutor(2) as pool:
-        one, other = pool.map(lambda _: build(read, T, WEEK, now=NOW), range(2))
-    assert one.manifest == other.manifest == load(read, one.uri).manifest
-    assert to_rows(one).frauds.sum() == to_rows(other).frauds.sum() == one.manifest.frauds
-    assert sorted(lake.place.sizes(FOLDER)) == ["manifest.json", *(part.name for part in one.manifest.parts)]
+    two_builds_at_once(*lake_at(tmp_path), monkeypatch)

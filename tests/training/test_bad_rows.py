@@ -8,7 +8,7 @@ import pytest
 from fraud.errors import ModelError
 from fraud.training import LabelledRows, Parameters, train
 from fraud.training.folds import folds
-from tests.training.synthetic import BEGIN, DAY, synthetic_rows
+from tests.training.synthetic import BEGIN, DAY, search_few_trees, synthetic_rows
 
 SMALL = Parameters(trees=20, depth=3)
 SEARCHED = (0, 2)  # candidates
@@ -21,10 +21,7 @@ def rows() -> LabelledRows:
 
 @pytest.fixture(autouse=True)
 def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fraud.training import search
-
-    chosen = search._distributions()
-    monkeypatch.setattr(search, "_distributions", lambda: {**chosen, "model__n_estimators": [10, 20]})
+    search_few_trees(monkeypatch, 10, 20)
 
 
 def without_fraud(rows: LabelledRows, begin: int, end: int) -> LabelledRows:

@@ -20,9 +20,9 @@ from fraud.model import Bundle
 from fraud.registry import artefact, pending
 from fraud.registry.connection import EXPERIMENT, connected
 from fraud.settings import Settings
-from fraud.training import search
 from producer.simulate import Config, generate
 from tests import servers
+from tests.training.synthetic import search_few_trees
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(180)]
 
@@ -174,8 +174,7 @@ def test_s3_away_while_the_training_set_is_read_is_said_and_a_rerun_trains(
 
 
 def test_every_candidate_is_a_run_below_the_trainings(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = {**search._distributions(), "model__n_estimators": [10, 20]}
-    monkeypatch.setattr(search, "_distributions", lambda: few)
+    search_few_trees(monkeypatch, 10, 20)
     result = json.loads(
         rig.run(
             "train", "--dataset", rig.dataset, "--candidates", "3", "--seed", "5",

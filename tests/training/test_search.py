@@ -10,7 +10,7 @@ from fraud.errors import ModelError
 from fraud.training import LabelledRows, train
 from fraud.training.folds import FOLDS, sample
 from fraud.training.search import Search, search
-from tests.training.synthetic import synthetic_rows
+from tests.training.synthetic import search_few_trees, synthetic_rows
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +20,7 @@ def rows() -> LabelledRows:
 
 @pytest.fixture(autouse=True)
 def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the search's own distributions, but for the number of trees."""
-    from fraud.training import search as module
-
-    chosen = module._distributions()
-    monkeypatch.setattr(module, "_distributions", lambda: {**chosen, "model__n_estimators": [5, 10]})
+    search_few_trees(monkeypatch, 5, 10)
 
 
 def searched(rows: LabelledRows, say: Any = lambda _: None, threads: int = 1) -> Search:
