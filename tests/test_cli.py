@@ -304,6 +304,7 @@ def test_a_result_goes_to_stdout_and_words_to_stderr(capsys: pytest.CaptureFixtu
         ["simulate", "--scenario", "stolen_card@-3"],
         ["simulate", "--scenario", "stolen_card@"],
         ["train", "--from", "nowhere", "--maturity", "-5d"],
+        ["train", "--from", "nowhere", "--as-of", "soon"],
         ["train", "--from", "nowhere", "--min-frauds", "0"],
         ["backfill", "nowhere", "--until", "1990-01-01"],
         ["bench", "stream", "--rate", "0"],

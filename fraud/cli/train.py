@@ -10,7 +10,7 @@ from fraud.cli.console import SEEDS, emit, say
 from fraud.cli.main import app
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from fraud.registry import Look
     from fraud.registry.pending import Submission
@@ -65,17 +65,18 @@ def train(
     # Before XGBoost is imported: OpenMP's threads spin while they wait for each other, and where Spark and Kafka
     # run beside that made a fit ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from fraud.cli.data import duration
+    from fraud.cli.data import duration, moment
     from fraud.cli.submission import submission
     from fraud.training import Parameters
     from fraud.training import train as fit
 
     began = time.monotonic()
     _contradictions(directory, dataset, as_of)
+    clock, mature = None if as_of is None else moment(as_of), duration(maturity)
     tried = (CANDIDATES if directory is None else 0) if candidates is None else candidates
     parameters = Parameters(trees=trees, depth=depth, eta=eta)
     seen = _registry() if register else None
-    rows, source = _rows(directory, dataset, as_of, duration(maturity))
+    rows, source = _rows(directory, dataset, clock, mature)
     asked = {"rows": source, "seed": seed, "candidates": tried, "min_frauds": min_frauds}
     if not tried:
         asked |= {"parameters": parameters.to_dict()}
@@ -121,34 +122,28 @@ def _registry() -> "Look":
 
 
 def _rows(
-    directory: Path | None, dataset: str | None, as_of: str | None, maturity: "timedelta"
+    directory: Path | None, dataset: str | None, clock: "datetime | None", maturity: "timedelta"
 ) -> tuple["LabelledRows", str]:
     """Return the rows and what names them: the hash of a training set, or of the tables' files."""
     from datetime import UTC, datetime
 
     from fraud.cli.console import settings
-    from fraud.cli.data import moment
 
     if directory is not None:
-        return _from_tables(directory, as_of, maturity)
+        return _from_tables(directory, clock, maturity)
     from fraud.dataset import build, load, to_rows
 
-    read = settings()
-    if dataset is not None:
-        found = load(read, dataset)
-    else:
-        found = build(read, moment(str(as_of)), maturity, say, now=datetime.now(UTC))
+    read, now = settings(), datetime.now(UTC)
+    found = load(read, str(dataset)) if clock is None else build(read, clock, maturity, say, now=now)
     return to_rows(found), f"dataset {found.manifest.sha256}"
 
 
-def _from_tables(directory: Path, as_of: str | None, maturity: "timedelta") -> tuple["LabelledRows", str]:
+def _from_tables(directory: Path, clock: "datetime | None", maturity: "timedelta") -> tuple["LabelledRows", str]:
     """Make the rows from tables."""
     from fraud.backfill.record import fingerprint
-    from fraud.cli.data import moment
     from fraud.training import labelled_rows
     from producer.tables import read_table
 
-    clock = None if as_of is None else moment(as_of)
     transactions, labels = read_table(directory, "transactions"), read_table(directory, "labels")
     say(f"building features of {len(transactions):,} transactions")
     rows = labelled_rows(transactions, labels, clock, maturity)
