@@ -43,7 +43,7 @@ check: $(STAMP) ## Lint, types and every test that needs no server (3 minutes)
 	$(BIN)/python -m pytest -m "not server" $(TWO)
 
 .PHONY: test
-test: check ## check, then the tests against real servers on loopback (25 minutes)
+test: check ## check, then the tests against real servers on loopback (half an hour)
 	$(BIN)/python -m pytest -m server $(TWO)
 
 .PHONY: demo
