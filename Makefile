@@ -21,10 +21,11 @@ COMPOSE = docker compose
 # A cluster for the jobs, where SPARK_MASTER names it.
 PROFILES = --profile flower $(if $(filter spark://%,$(SPARK_MASTER)),--profile cluster)
 
-LOCK = $(UV) pip compile -q --universal --generate-hashes --python-version 3.11
-IMAGE_LOCK = $(LOCK) --no-annotate --override requirements/overrides.txt -c requirements/all.txt
+PY := --python-version 3.11
+LOCK = $(UV) pip compile -q --universal --generate-hashes
+IMAGE_LOCK = $(LOCK) --no-annotate $(PY) --override requirements/overrides.txt -c requirements/all.txt
 RETRAIN := model training lake registry
-JOBS := $(RETRAIN) spark producer
+JOBS := $(RETRAIN) spark producer postgres
 
 .PHONY: help
 help: ## Show this list
@@ -52,7 +53,7 @@ check: $(STAMP) ## Lint, types and every test that needs no server (3 minutes)
 	$(BIN)/python -m pytest -m "not server and not compose" $(TWO)
 
 .PHONY: test
-test: check ## check, then the tests against real servers on loopback (25 minutes)
+test: check ## check, then the tests against real servers on loopback (half an hour)
 	$(BIN)/python -m pytest -m server $(TWO)
 
 .PHONY: demo
@@ -101,15 +102,15 @@ test-compose: $(STAMP) ## Docker Compose: bring the shipped file up, drive it fr
 
 .PHONY: lock
 lock: $(STAMP) ## Resolve the dependencies again: of development, then of each image, which takes over all.txt's versions
-	$(LOCK) --all-extras --group dev --override requirements/overrides.txt pyproject.toml -o requirements/all.txt
+	$(LOCK) --all-extras --group dev $(PY) --override requirements/overrides.txt pyproject.toml -o requirements/all.txt
 	$(IMAGE_LOCK) $(addprefix --extra ,$(JOBS)) pyproject.toml -o requirements/jobs.txt
 	$(IMAGE_LOCK) $(addprefix --extra ,$(RETRAIN)) pyproject.toml -o requirements/retrain.txt
 	$(IMAGE_LOCK) requirements/mlflow.in -o requirements/mlflow.txt
-	$(LOCK) --no-annotate requirements/tools.in -o requirements/tools.txt
+	$(LOCK) --no-annotate $(PY) requirements/tools.in -o requirements/tools.txt
 
 .PHONY: docs
 docs: $(STAMP) ## Write schemas/ and the generated pages of docs/ again
-	$(BIN)/python -m fraud.schema
+	$(BIN)/python -m fraud.schema_files
 	$(BIN)/python -m fraud.features > docs/features.md
 
 .PHONY: clean

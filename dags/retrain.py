@@ -103,7 +103,7 @@ def retrain() -> None:
 
     @command(env={"AS_OF": AS_OF})
     def build_dataset() -> str:
-        """Build the training set as of the moment; one that exists is built again and must have the same hash."""
+        """Build the training set as of the moment; a damaged one is built again and must have the same hash."""
         return call('dataset --as-of "$AS_OF" --json')
 
     # What is wrong with the rows is wrong the second time too; one retry is for a process that was killed.

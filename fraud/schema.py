@@ -1,7 +1,7 @@
 """The messages on the topics: one table of fields each, written as msgspec structs.
 
 Everything else is made from these tables: the decoder's constraints, the JSON Schemas in `schemas/` and
-`docs/messages.md` (``python -m fraud.schema`` writes both; a test fails when they are stale). A field's
+`docs/messages.md` (``python -m fraud.schema_files`` writes both; a test fails when they are stale). A field's
 rule stands in its type, its meaning in the description. A field without a default must be present; `None`
 in its type means that it may be null. Unknown extra fields are ignored, so a newer producer doesn't break
 an older job.
@@ -177,12 +177,3 @@ def json_schema(name: str) -> dict[str, Any]:
         **root,
     }
     return {**schema, "$defs": definitions} if definitions else schema
-
-
-if __name__ == "__main__":
-    import sys
-    from pathlib import Path
-
-    from fraud.schema_files import write
-
-    write(Path(sys.argv[1] if len(sys.argv) > 1 else "."))

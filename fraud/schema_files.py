@@ -1,6 +1,7 @@
 """The files made from the field tables: `schemas/*.json` and `docs/messages.md`."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ MEANINGS: dict[Reason, str] = {
 PREAMBLE = """\
 # Messages
 
-Made from the field tables in `fraud/schema.py` by `python -m fraud.schema`; don't edit. The same tables are
+Made from the field tables in `fraud/schema.py` by `python -m fraud.schema_files`; don't edit. The same tables are
 in `schemas/` as JSON Schema (draft 2020-12).
 
 Keys are `user_id` in UTF-8, values are JSON in UTF-8. Unknown extra fields are ignored: read what you know,
@@ -121,3 +122,7 @@ def stale(root: Path) -> list[str]:
         for path, text in files().items()
         if not (root / path).is_file() or (root / path).read_text(encoding="utf-8") != text
     ]
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1] if len(sys.argv) > 1 else "."))

@@ -63,6 +63,10 @@ class Settings(BaseSettings):
         None, description="Its user `admin`'s password. Empty: the embedded Airflow's own."
     )
 
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL that `doctor` looks into, postgresql://user:password@host/db; empty: none."
+    )
+
     store_url: str = Field(
         "lmdb:", description="The online store: `lmdb:` (under home), `lmdb:/path` or `redis://host:port/db`."
     )

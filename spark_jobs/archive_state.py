@@ -10,7 +10,7 @@ from fraud import bus
 from fraud.archive.changes import PLACE
 from fraud.archive.clock import WINNER, Clock
 from fraud.archive.index import Index, keys_of
-from fraud.lake import Lake, reading
+from fraud.lake import Lake, read, reading
 from fraud.lake.tables import BACKFILL, LABELS, PREDICTIONS, PROFILE_CHANGES, REJECTIONS, TABLES, Table
 
 COUNTED = np.dtype([("frauds", "<i4")])
@@ -152,9 +152,7 @@ def _labels(reader: _Reader, clock: Clock, topic_id: str) -> pl.DataFrame:
     )
     kept = []
     every = reader.scan(LABELS)
-    firsts = reader.collect(every.group_by("topic_id").agg(pl.col("broker_time").min()))
-    order = firsts.sort(pl.col("topic_id") != BACKFILL, "broker_time")["topic_id"].to_list()
-    for incarnation in order:
+    for incarnation in reader.collect(read.incarnations(every))["topic_id"]:
         place = clock.incarnation(incarnation)
         labels = reader.collect(
             every.filter(pl.col("topic_id") == incarnation).select(*PLACE, "is_fraud", "labelled_at")

@@ -10,11 +10,11 @@ from fraud.errors import ServiceError, StateError
 from fraud.lake import open_lake
 from fraud.settings import Settings
 from fraud.store import open_store
+from fraud.store.leases import ARCHIVE
 from fraud.times import format_time
 from spark_jobs import archive_ends
 from spark_jobs.archive_ends import Reached
 
-LEASE = "archive"
 POLL_SECONDS = 0.25
 QUARTER_MS = 900_000
 
@@ -84,7 +84,7 @@ def _runs(settings: Settings) -> bool:
     except ServiceError:
         return False
     try:
-        held = store.histories.leases().get(LEASE)
+        held = store.histories.leases().get(ARCHIVE)
     finally:
         store.close()
     return held is not None and is_held(held, time.time_ns() // 1_000_000)

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings as hypothesis_settings
 
+from fraud.lake import Lake, open_lake
 from fraud.settings import Settings
 from tests import servers
+
+# Two files at once on two cores: OpenMP's threads that wait actively would take each other's time (as in `train`).
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # No test fails for the time an example takes: two files run at once, and the first example compiles kernels.
 hypothesis_settings.register_profile("busy", deadline=None)
@@ -33,6 +37,15 @@ def s3(stack_settings: Settings) -> Iterator[servers.Server]:
     """The session's S3 server, with its buckets."""
     with servers.running_s3(stack_settings) as server:
         yield server
+
+
+@pytest.fixture
+def s3_lake(s3: servers.Server, stack_settings: Settings) -> Iterator[Lake]:
+    """An empty lake on the session's S3 server; it is wiped behind the test as well."""
+    lake = open_lake(stack_settings)
+    lake.wipe()
+    yield lake
+    lake.wipe()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from fraud import bus
+from fraud.bench import topics
 from fraud.settings import Settings
 from fraud.stack import kafka, mlflow, seaweed
 from fraud.stack.ports import free_ports
@@ -165,14 +165,4 @@ def running_mlflow(settings: Settings) -> Iterator[Server]:
 
 def fresh_topics(settings: Settings) -> None:
     """Delete the platform's topics and make them again, empty and with new ids."""
-    names = [topic.name for topic in bus.topics(settings)]
-
-    def gone() -> bool:
-        with bus.admin(settings.kafka_bootstrap) as client:
-            present = [name for name in names if name in set(client.list_topics())]
-            if present:
-                client.delete_topics(present)
-            return not present
-
-    wait_for("the topics are deleted", gone)
-    wait_for("the topics are made again", lambda: bus.ensure_topics(settings) == [])
+    topics.recreate(settings)

@@ -115,8 +115,7 @@ ENVIRONMENT = {
 }
 # Who asks the wall clock beside the command line and what it runs; everywhere else time is an argument.
 CLOCK = {
-    "fraud.stack.score": "asks whether the job's lease holds now",
-    "fraud.stack.archive": "asks whether the job's lease holds now",
+    "fraud.stack.jobs": "asks whether the job's lease holds now",
     "fraud.stack.health": "an entry point: whether a lease holds now",
     "spark_jobs.task": "an entry point: when a slice is decided",
     "spark_jobs.score": "an entry point: leases and marks of the driver",

@@ -11,13 +11,13 @@ CODE = ("fraud", "producer", "spark_jobs", "dags")
 # Distribution -> the package that is imported.
 PACKAGES = {
     "apache-airflow": "airflow",
+    "boto3": "boto3",
     "faker": "faker",
     "imbalanced-learn": "imblearn",
     "jsonschema": "jsonschema",
     "kafka-python": "kafka",
     "mlflow": "mlflow",
-    "numpy": "numpy",
-    "pandas": "pandas",
+    "psycopg2-binary": "psycopg2",
     "pyspark": "pyspark",
     "scikit-learn": "sklearn",
     "xgboost": "xgboost",

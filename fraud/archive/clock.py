@@ -29,6 +29,9 @@ NEVER = 2**62
 WINNER = np.dtype(
     [("labelled_at", "<i8"), ("incarnation", "<i4"), ("partition", "<i4"), ("offset", "<i8"), ("fraud", "?")]
 )
+# What decides between two labels about the same transaction, in this order: the greatest counts. The training set
+# (`fraud.dataset`) goes by the same columns.
+RANK = ("labelled_at", "incarnation", "partition", "offset")
 
 
 class Verdict(NamedTuple):
@@ -46,7 +49,7 @@ class Verdict(NamedTuple):
 
     @property
     def rank(self) -> tuple[int, ...]:
-        """Return what decides between two labels about the same transaction."""
+        """Return the values of RANK."""
         return self[:4]
 
 
@@ -149,7 +152,7 @@ class Clock:
         """Remember labels of known transactions that were weighed before, the greatest of each; shapes (n,)."""
         found, old = self.winners.find(keys)
         keys, rows = np.concatenate([keys[found], keys]), np.concatenate([old[found], rows])
-        order = np.lexsort([rows[name] for name in ("offset", "partition", "incarnation", "labelled_at")])
+        order = np.lexsort([rows[name] for name in reversed(RANK)])
         self.winners.add(keys[order], rows[order])
 
     def park(self, keys: Keys, verdicts: Sequence[Verdict]) -> None:

@@ -6,7 +6,6 @@ that a crash left behind says that store and lake hold part of a past (`unfinish
 for a wipe.
 """
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from fraud import bus, profiles
+from fraud.backfill import checkpoint
 from fraud.backfill.archived import append_past
 from fraud.backfill.holding import Clock, Holding, held, take
 from fraud.backfill.record import Loaded
@@ -117,8 +117,8 @@ def load(
         if wipe:
             store.profiles.wipe()
             store.histories.wipe()
-            for checkpoint in checkpoints:
-                _remove(checkpoint)
+            for folder in checkpoints:
+                checkpoint.remove(folder)
             if archive is not None:
                 archive.lake.wipe()
         if archive is not None:
@@ -147,14 +147,6 @@ def load(
         keep(outcome)
         store.histories.release(marker)
     return outcome
-
-
-def _remove(checkpoint: Path) -> None:
-    try:
-        if checkpoint.exists():
-            shutil.rmtree(checkpoint)
-    except OSError as exc:
-        raise StateError(f"the checkpoint {checkpoint} can't be removed ({exc}): remove it, and begin again") from exc
 
 
 def _load_histories(histories: Histories, arrived: pl.DataFrame, partitions: int, holding: Holding) -> int:

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from fraud.store.base import Histories, Lease
-from fraud.store.leases import SCORE
+from fraud.store.leases import ARCHIVE, SCORE
 
 TTL_MS = 60_000
 RENEW_MS = 10_000
-HELD = (SCORE, "archive")  # the leases of those who write what a backfill writes
+HELD = (SCORE, ARCHIVE)  # the leases of those who write what a backfill writes
 
 Clock = Callable[[], int]  # ms since the epoch
 Item = TypeVar("Item")

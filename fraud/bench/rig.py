@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from fraud import backfill, bus
+from fraud import backfill
+from fraud.bench import topics
 from fraud.errors import ServiceError
 from fraud.settings import Settings
 from fraud.stack import kafka, processes
@@ -123,7 +124,7 @@ class Rig:
 
     def reset(self) -> None:
         """Empty topics, checkpoint and store; load the past and the model."""
-        _recreate_topics(self.settings)
+        topics.recreate(self.settings)
         for path in (self.settings.checkpoint, self.settings.data / "store"):
             shutil.rmtree(path, ignore_errors=True)
         store = open_store(self.settings)
@@ -212,17 +213,6 @@ def prepared(settings: Settings, messages: int, users: int, say: Say) -> Iterato
                 rig.close()
     finally:
         shutil.rmtree(own.data, ignore_errors=True)
-
-
-def _recreate_topics(settings: Settings) -> None:
-    names = [topic.name for topic in bus.topics(settings)]
-    deadline = time.monotonic() + 60
-    with bus.admin(settings.kafka_bootstrap) as client:
-        while present := [name for name in names if name in set(client.list_topics())]:
-            if time.monotonic() > deadline:
-                raise ServiceError(f"the topics {', '.join(present)} can't be deleted")
-            client.delete_topics(present)
-    bus.ensure_topics(settings)
 
 
 def _now_ms() -> int:

@@ -23,6 +23,7 @@ def handbook(
     trees: Annotated[int, typer.Option(help="How many trees.")] = 100,
     depth: Annotated[int, typer.Option(help="How deep they are.")] = 3,
     eta: Annotated[float, typer.Option(help="How much each tree corrects.")] = 0.1,
+    reg_lambda: Annotated[float, typer.Option(help="How much each leaf is pulled towards nothing.", min=0)] = 0.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same figures.", min=0, max=SEEDS)] = 0,
     threads: Annotated[int, typer.Option(help="Threads; 0: all cores.")] = 0,
     ablations: Annotated[
@@ -43,7 +44,7 @@ def handbook(
     from fraud.training import Parameters, labelled_rows
     from fraud.training.protocol import DELAY_DAYS, newest_weeks, run_protocol
 
-    parameters = Parameters(trees=trees, depth=depth, eta=eta)
+    parameters = Parameters(trees=trees, depth=depth, eta=eta, reg_lambda=reg_lambda)
     say(f"reading {data} and building features")
     transactions, delay = read_handbook(data), timedelta(days=DELAY_DAYS)
     # A week after the last transaction every fraud has its label: what is known is the truth.

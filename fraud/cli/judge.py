@@ -75,7 +75,8 @@ def _source(
     from fraud.dataset import build, load, to_rows
     from fraud.registry.judging import Source
 
-    found = build(read, clock, maturity, say) if dataset is None else load(read, dataset)
+    now = datetime.now(UTC)
+    found = build(read, clock, maturity, say, now=now) if dataset is None else load(read, dataset)
     return Source(to_rows(found), f"dataset {found.manifest.sha256}")
 
 

@@ -42,6 +42,9 @@ def main() -> None:
     except OSError as exc:
         say(f"error: {exc}; is there room, may this user write there, and is FRAUD_HOME a folder?")
         sys.exit(1)
+    except MemoryError:
+        say("error: the memory doesn't suffice; give the process more, or less to do")
+        sys.exit(1)
     except KeyboardInterrupt:
         say("interrupted")
         sys.exit(130)

@@ -10,9 +10,11 @@ from fraud.cli.console import SEEDS, emit, say
 from fraud.cli.main import app
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
-    from fraud.training import LabelledRows, Trained
+    from fraud.registry import Look
+    from fraud.registry.pending import Submission
+    from fraud.training import LabelledRows
 
 CANDIDATES = 20  # where the training set comes from the lake
 
@@ -63,19 +65,23 @@ def train(
     # Before XGBoost is imported: OpenMP's threads spin while they wait for each other, and where Spark and Kafka
     # run beside that made a fit ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from fraud.cli.data import duration
+    from fraud.cli.data import duration, moment
+    from fraud.cli.submission import submission
     from fraud.training import Parameters
     from fraud.training import train as fit
 
     began = time.monotonic()
+    _contradictions(directory, dataset, as_of)
+    clock, mature = None if as_of is None else moment(as_of), duration(maturity)
     tried = (CANDIDATES if directory is None else 0) if candidates is None else candidates
     parameters = Parameters(trees=trees, depth=depth, eta=eta)
-    rows, source = _rows(directory, dataset, as_of, duration(maturity))
+    seen = _registry() if register else None
+    rows, source = _rows(directory, dataset, clock, mature)
     asked = {"rows": source, "seed": seed, "candidates": tried, "min_frauds": min_frauds}
     if not tried:
         asked |= {"parameters": parameters.to_dict()}
-    if reuse and register and (again := _again(asked)) is not None:
-        _finish(again | {"seconds": round(time.monotonic() - began, 1)}, as_json)
+    if seen is not None and reuse and (known := _known(seen, asked)) is not None:
+        _finish(known, as_json, began)
         return
     trained = fit(rows, parameters, seed=seed, threads=threads, min_frauds=min_frauds, candidates=tried, say=say)
     result: dict[str, Any] = {
@@ -91,41 +97,53 @@ def train(
         trained.bundle.to_dir(out)
         say(f"the bundle is in {out}")
     if register:
-        result |= _register(trained, result, asked)
-    _finish(result | {"seconds": round(time.monotonic() - began, 1)}, as_json)
+        result = _register(submission(trained, result, asked))
+    _finish(result, as_json, began)
 
 
-def _rows(
-    directory: Path | None, dataset: str | None, as_of: str | None, maturity: "timedelta"
-) -> tuple["LabelledRows", str]:
-    """Return the rows and what names them: the hash of a training set, or of the tables' files."""
-    from fraud.cli.console import settings
-    from fraud.cli.data import moment
+def _contradictions(directory: Path | None, dataset: str | None, as_of: str | None) -> None:
+    """Refuse options that can't be meant together."""
     from fraud.errors import ConfigError
 
     if directory is not None and dataset is not None:
         raise ConfigError("give --from or --dataset, not both")
-    if directory is not None:
-        return _from_tables(directory, as_of, maturity)
-    if dataset is None and as_of is None:
+    if directory is None and dataset is None and as_of is None:
         raise ConfigError("say what to train on: --from DIR, --dataset URI, or --as-of TIME for the lake's")
     if dataset is not None and as_of is not None:
         raise ConfigError("a training set has its moment: leave out --as-of beside --dataset")
+
+
+def _registry() -> "Look":
+    """Look at the registry before anything is trained: a server that is away is known now, not in minutes."""
+    from fraud.cli.console import settings
+    from fraud.registry import look
+
+    return look(settings())
+
+
+def _rows(
+    directory: Path | None, dataset: str | None, clock: "datetime | None", maturity: "timedelta"
+) -> tuple["LabelledRows", str]:
+    """Return the rows and what names them: the hash of a training set, or of the tables' files."""
+    from datetime import UTC, datetime
+
+    from fraud.cli.console import settings
+
+    if directory is not None:
+        return _from_tables(directory, clock, maturity)
     from fraud.dataset import build, load, to_rows
 
-    read = settings()
-    found = load(read, dataset) if dataset is not None else build(read, moment(str(as_of)), maturity, say)
+    read, now = settings(), datetime.now(UTC)
+    found = load(read, str(dataset)) if clock is None else build(read, clock, maturity, say, now=now)
     return to_rows(found), f"dataset {found.manifest.sha256}"
 
 
-def _from_tables(directory: Path, as_of: str | None, maturity: "timedelta") -> tuple["LabelledRows", str]:
+def _from_tables(directory: Path, clock: "datetime | None", maturity: "timedelta") -> tuple["LabelledRows", str]:
     """Make the rows from tables."""
     from fraud.backfill.record import fingerprint
-    from fraud.cli.data import moment
     from fraud.training import labelled_rows
     from producer.tables import read_table
 
-    clock = None if as_of is None else moment(as_of)
     transactions, labels = read_table(directory, "transactions"), read_table(directory, "labels")
     say(f"building features of {len(transactions):,} transactions")
     rows = labelled_rows(transactions, labels, clock, maturity)
@@ -133,17 +151,20 @@ def _from_tables(directory: Path, as_of: str | None, maturity: "timedelta") -> t
     return rows, f"tables {' '.join(files)} as of {rows.as_of} - {rows.maturity}"
 
 
-def _again(asked: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the result of the same training where a version of it is registered."""
+def _known(seen: "Look", asked: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the result of the same training where a version of it is registered, or was kept to be registered."""
     from fraud.cli.console import settings
-    from fraud.registry import fetch, look
+    from fraud.registry import TRAINING, fetch
+    from fraud.registry.pending import forget, kept, training_key
 
-    key, read = _key(asked), settings()
-    same = [each for each in look(read).versions.values() if each.tags.get("training") == key]
+    key, read = training_key(asked), settings()
+    same = [each for each in seen.versions.values() if each.tags.get(TRAINING) == key]
     if not same:
-        return None
+        waiting = kept(read, key)
+        return None if waiting is None else _register(waiting)
     first = min(same, key=lambda each: int(each.version))
     bundle = fetch(read, first.version)
+    forget(read, key)  # kept where the server went away after it had made the version
     say(f"version {first.version} comes of the same training already")
     return {
         "version": first.version,
@@ -159,57 +180,20 @@ def _again(asked: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _key(asked: dict[str, Any]) -> str:
-    """Return the hash that names a training: what it was asked for, and by which definition of the features."""
-    import hashlib
-    import json
-
-    from fraud.features import FEATURE_VERSION
-
-    return hashlib.sha256(json.dumps({**asked, "features": FEATURE_VERSION}, sort_keys=True).encode()).hexdigest()
-
-
-def _register(trained: "Trained", result: dict[str, Any], asked: dict[str, Any]) -> dict[str, str]:
-    """Log the run to MLflow; return what names the new version."""
-    import json
-
+def _register(submitted: "Submission") -> dict[str, Any]:
+    """Log the run to MLflow; return the training's result with what names the new version."""
     from fraud.cli.console import settings
-    from fraud.registry import log_model
-    from fraud.revision import revision
-    from fraud.training.card import model_card
-    from fraud.training.plots import plots
+    from fraud.registry.pending import register
 
     say("registering the model in MLflow")
-    code = revision()
-    facts = {"as_of": result["as_of"], "data": asked["rows"], "seed": asked["seed"], "revision": code}
-    artifacts = {
-        "report.json": json.dumps(result, indent=2).encode(),
-        "model_card.md": model_card(result, facts | dict(trained.bundle.params)).encode(),
-        **plots(trained),
-    }
-    if trained.search is not None:
-        artifacts["candidates.json"] = json.dumps(trained.search.to_dict(), indent=2).encode()
-    registered = log_model(
-        settings(),
-        trained.bundle,
-        run_name=f"train as of {result['as_of']}",
-        metrics=_metrics(result),
-        params={**trained.bundle.params, "candidates": asked["candidates"], "seed": asked["seed"]},
-        tags={"as_of": result["as_of"], "from": asked["rows"][:200], "training": _key(asked), "revision": code},
-        artifacts=artifacts,
-    )
-    return {"version": registered.version, "run_id": registered.run_id, "sha256": registered.sha256}
+    made = register(settings(), submitted)
+    return {**submitted.result, "version": made.version, "run_id": made.run_id, "sha256": made.sha256}
 
 
-def _metrics(result: dict[str, Any]) -> dict[str, float]:
-    """Return every figure of the report under a name of its own."""
-    named = {f"{name}_floor": value for name, value in result["floors"].items()}
-    named |= {f"{name}_oracle": value for name, value in result["oracles"].items()}
-    named |= {f"confusion_{name}": float(count) for name, count in result["confusion"].items()}
-    return {**result["metrics"], **named}
+def _finish(result: dict[str, Any], as_json: bool, began: float) -> None:
+    import time
 
-
-def _finish(result: dict[str, Any], as_json: bool) -> None:
+    result = result | {"seconds": round(time.monotonic() - began, 1)}
     if as_json:
         emit(result)
     else:

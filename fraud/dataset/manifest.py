@@ -5,6 +5,7 @@ ends in between leaves the cut, and the next one goes on with it.
 """
 
 import os
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,16 +16,18 @@ from fraud.lake import Lake
 from fraud.lake.faults import reading
 from fraud.s3 import s3_client
 from fraud.settings import Settings
+from fraud.training import MATURITY
 
 NAME = "manifest.json"
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One file of rows."""
+    """One file of rows; `sha256` is its bytes'."""
 
     name: str
     rows: int
     size: int  # bytes
+    sha256: str
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +53,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     rebuilt_rows: int = 0
     sha256: str | None = None
     parts: tuple[Part, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """Return the command that builds this training set."""
+        maturity = "" if self.maturity_s == MATURITY.total_seconds() else f" --maturity {self.maturity_s}s"
+        return f"fraud-detect dataset --as-of {self.as_of}{maturity}"
 
 
 def read(lake: Lake, folder: str) -> Manifest | None:
@@ -81,12 +90,18 @@ def create(settings: Settings, lake: Lake, folder: str, manifest: Manifest) -> M
 
 def replace(lake: Lake, folder: str, manifest: Manifest) -> None:
     """Write a manifest in the place of the one that is there."""
-    path = f"{folder}/{NAME}"
-    with (
-        reading(f"the lake's file {lake.place.uri}/{path}"),
-        lake.place.files.open_output_stream(f"{lake.place.root}/{path}") as file,
-    ):
-        file.write(_encode(manifest))
+    put(lake, f"{folder}/{NAME}", _encode(manifest))
+
+
+def put(lake: Lake, path: str, raw: bytes | memoryview) -> None:
+    """Write a file of the lake, whole or not at all: a reader finds what was there before, or all of this."""
+    there = f"{lake.place.root}/{path}"
+    with reading(f"the lake's file {lake.place.uri}/{path}"):
+        if lake.place.options:  # an object is there when its upload ends
+            with lake.place.files.open_output_stream(there) as file:
+                file.write(raw)
+        else:
+            _beside(Path(there), raw).replace(there)
 
 
 def _put_if_absent(settings: Settings, lake: Lake, bucket: str, key: str, raw: bytes) -> None:
@@ -104,12 +119,22 @@ def _put_if_absent(settings: Settings, lake: Lake, bucket: str, key: str, raw: b
 
 
 def _link_if_absent(path: Path, raw: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_bytes(raw)
+    fresh = _beside(path, raw)
     with suppress(FileExistsError):
         os.link(fresh, path)
     fresh.unlink()
+
+
+def _beside(path: Path, raw: bytes | memoryview) -> Path:
+    """Write a file under a name that nobody else has; a killed writer leaves one that nobody reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        fresh.write_bytes(raw)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    return fresh
 
 
 def _encode(manifest: Manifest) -> bytes:

@@ -1,21 +1,23 @@
 """The rows of a training set, some users at a time: what was accepted, what was known of it, what the model saw."""
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
-import xxhash
 
+from fraud.archive.clock import RANK
 from fraud.builder import build_features
-from fraud.features import FEATURE_NAMES, FEATURE_VERSION
+from fraud.dataset.content import COLUMNS, KEY, NAMED, buckets_of
+from fraud.dataset.merchants import Merchants
+from fraud.features import ACCEPTED, FEATURE_NAMES, FEATURE_VERSION
 from fraud.lake import Lake, read, reading
-from fraud.lake.tables import BACKFILL, LABELS, PREDICTIONS, PROFILE_CHANGES
+from fraud.lake.tables import BACKFILL, LABELS, PREDICTIONS, PROFILE_CHANGES, TRANSACTIONS
 
-BUCKETS = 64  # by user; the hash of the content is made of theirs, however many are built at a time
-KEY = ["user_id", "transaction_id"]
-COLUMNS = [*KEY, "merchant_id", "timestamp", "is_fraud", *FEATURE_NAMES]
+Features = npt.NDArray[np.float64]  # shape (features, rows): a column of the table is one piece of memory
+_UNUSED = ["date", "currency", "query", "batch"]
 
 
 @dataclass(frozen=True)
@@ -35,121 +37,157 @@ class Built:
 
 
 class Source:
-    """The lake in a cut."""
+    """The lake in a cut. Tables are streamed: in memory are the users' rows that are built, and one row a user."""
 
     def __init__(self, lake: Lake, cut: Mapping[str, int], clock: Clock) -> None:
-        self._lake, self._cut, self._clock = lake, cut, clock
-        self._changes: pl.DataFrame | None = None  # of every merchant; read where the builder is needed
+        self._tables = {
+            table.name: lake.at(table, cut) for table in (TRANSACTIONS, PREDICTIONS, LABELS, PROFILE_CHANGES)
+        }
+        self._clock = clock
 
-    def users(self) -> pl.DataFrame:
-        """Return user_id, bucket and transactions of every user with an accepted transaction."""
-        counted = read.accepted(self._lake, self._cut).group_by("user_id").agg(pl.len().alias("transactions"))
+    def groups(self, at_once: int) -> Iterator[pl.DataFrame]:
+        """Yield user_id of users who have about `at_once` accepted transactions together, whole buckets of them."""
+        buckets = self._users.group_by("bucket").agg(pl.col("transactions").sum()).sort("bucket")
+        group: list[int] = []
+        held = 0
+        for bucket, transactions in buckets.iter_rows():
+            if group and held + transactions > at_once:
+                yield self._in(group)
+                group, held = [], 0
+            group.append(bucket)
+            held += transactions
+        if group:
+            yield self._in(group)
+
+    def has_rows(self, users: pl.DataFrame) -> bool:
+        """Tell whether one of these users has a transaction that is old enough."""
         with reading("the lake's transactions"):
-            users = counted.collect(engine="streaming")
-        buckets = pl.Series("bucket", [bucket_of(user) for user in users["user_id"].to_list()], pl.Int64)
-        return users.with_columns(buckets).sort("user_id")
+            return bool(self._accepted(users).filter(self._mature).select(pl.len()).collect(engine="streaming").item())
 
     def build(self, users: pl.DataFrame) -> Built:
         """Return the rows of these users."""
-        those = users.lazy().select("user_id")
-        whole = read.transactions(read.accepted(self._lake, self._cut).join(those, on="user_id", how="semi"))
         with reading("the lake's transactions"):
-            transactions = whole.collect()
-        transactions = transactions.with_row_index("row")
-        mature = transactions.filter(pl.col("timestamp").dt.epoch("ms") <= self._clock.mature)
-        seen = mature.select("row", *KEY, "partition", "offset").join(
-            self._logged(those), on=[*KEY, "partition", "offset"], how="left", maintain_order="left"
+            found = self._accepted(users).drop(_UNUSED).collect(engine="streaming")
+            arrived = (
+                read.transactions(found.lazy(), self._incarnations[TRANSACTIONS.name].lazy())
+                .collect()
+                .with_row_index("row")
+            )
+        del found
+        mature = arrived.filter(self._mature).select(
+            "row", *KEY, "merchant_id", "timestamp", *read.SOURCE, "broker_time"
         )
-        unseen = seen.filter(pl.col("features").is_null())["row"]
-        features = seen.select("row", pl.col("features").struct.unnest())
-        if len(unseen):
-            features = features.filter(~pl.col("row").is_in(unseen.implode()))
-            features = pl.concat([features, self._made(transactions, unseen)])
         rows = (
-            mature.select("row", *KEY, "merchant_id", "timestamp")
-            .join(self._verdicts(those), on=KEY, how="left")
+            mature.join(self._verdicts(users), on=KEY, how="left")
             .with_columns(pl.col("is_fraud").fill_null(False))
-            .join(features, on="row", how="left")
             .sort("timestamp", *KEY, "row")
-            .select(COLUMNS)
         )
-        return Built(rows, len(unseen))
+        features = np.full((len(FEATURE_NAMES), len(rows)), np.nan)
+        unseen = self._fill_logged(features, rows, users)
+        rows = rows.select("row", *NAMED)
+        if len(unseen):
+            self._fill_made(features, arrived, rows["row"].gather(unseen), unseen)
+        del arrived
+        columns = [pl.Series(name, features[i]).fill_nan(None) for i, name in enumerate(FEATURE_NAMES)]
+        return Built(rows.with_columns(columns).select(COLUMNS), len(unseen))
 
-    def _logged(self, users: pl.LazyFrame) -> pl.DataFrame:
-        """Return the features that the model saw, once per transaction's position; a repeat has the same bytes."""
+    @cached_property
+    def _users(self) -> pl.DataFrame:
+        """user_id, bucket and transactions of every user with an accepted transaction."""
+        counted = (
+            read.counted(self._tables[PROFILE_CHANGES.name]).group_by("user_id").agg(pl.len().alias("transactions"))
+        )
+        with reading("the lake's transactions"):
+            users = counted.collect(engine="streaming")
+        return users.with_columns(buckets_of(users["user_id"]).alias("bucket"))
+
+    @cached_property
+    def _incarnations(self) -> dict[str, pl.DataFrame]:
+        """Each table's, of all users: whose rows are built together must not matter."""
+        with reading("the lake"):
+            return {
+                name: read.incarnations(self._tables[name]).collect(engine="streaming")
+                for name in (TRANSACTIONS.name, LABELS.name)
+            }
+
+    @cached_property
+    def _merchants(self) -> Merchants:
+        return Merchants(self._tables[PROFILE_CHANGES.name])
+
+    @property
+    def _mature(self) -> pl.Expr:
+        return pl.col("timestamp").dt.epoch("ms") <= self._clock.mature
+
+    def _in(self, buckets: list[int]) -> pl.DataFrame:
+        return self._users.filter(pl.col("bucket").is_in(buckets)).select("user_id")
+
+    def _accepted(self, users: pl.DataFrame) -> pl.LazyFrame:
+        mine = {name: rows.join(users.lazy(), on="user_id", how="semi") for name, rows in self._tables.items()}
+        return read.accepted_of(mine[TRANSACTIONS.name], mine[PROFILE_CHANGES.name])
+
+    def _fill_logged(self, features: Features, rows: pl.DataFrame, users: pl.DataFrame) -> npt.NDArray[np.int64]:
+        """Fill in what the model saw; return which rows have no prediction with our features, shape (n,).
+
+        A prediction answers the record of a topic at its source position, never what was loaded, and isn't older
+        than it; of several the first counts: a repeat has the same bytes.
+        """
         predictions = (
-            self._lake.at(PREDICTIONS, self._cut)
+            self._tables[PREDICTIONS.name]
             .filter(pl.col("feature_version") == FEATURE_VERSION)
-            .join(users, on="user_id", how="semi")
+            .join(users.lazy(), on="user_id", how="semi")
             .select(
                 *KEY,
                 pl.col("source_partition").alias("partition"),
                 pl.col("source_offset").alias("offset"),
+                pl.col("broker_time").alias("answered"),
+                pl.col("partition").alias("own_partition"),
+                pl.col("offset").alias("own_offset"),
                 "features",
             )
         )
         with reading("the lake's predictions"):
-            return predictions.collect().unique([*KEY, "partition", "offset"], keep="any")
+            logged = predictions.collect(engine="streaming").with_row_index("prediction")
+        where = [*KEY, "partition", "offset"]
+        answers = (
+            rows.with_row_index("at")
+            .filter(pl.col("topic_id") != BACKFILL)
+            .select("at", *where, "broker_time")
+            .join(logged.drop("features"), on=where)
+            .filter(pl.col("answered") >= pl.col("broker_time"))
+            .sort("at", "answered", "own_partition", "own_offset")
+            .unique("at", keep="first", maintain_order=True)
+        )
+        at, which = answers["at"].to_numpy(), answers["prediction"]
+        for i, name in enumerate(FEATURE_NAMES):
+            seen = logged["features"].struct.field(name).gather(which)
+            features[i, at] = seen.fill_null(np.nan).to_numpy()
+        unseen = np.ones(len(rows), bool)
+        unseen[at] = False
+        return np.flatnonzero(unseen)
 
-    def _verdicts(self, users: pl.LazyFrame) -> pl.DataFrame:
+    def _verdicts(self, users: pl.DataFrame) -> pl.DataFrame:
         """Return what was known of each labelled transaction: its greatest (labelled_at, position) by the clock."""
         labels = (
-            self._lake.at(LABELS, self._cut)
+            self._tables[LABELS.name]
             .filter(pl.col("labelled_at").dt.epoch("ms") <= self._clock.as_of)
-            .join(users, on="user_id", how="semi")
-            .select(*KEY, "is_fraud", "labelled_at", "topic_id", "partition", "offset")
+            .join(users.lazy(), on="user_id", how="semi")
+            .select(*KEY, "is_fraud", "labelled_at", *read.SOURCE)
         )
         with reading("the lake's labels"):
-            known = labels.collect()
-        rank = ["labelled_at", pl.col("topic_id") != BACKFILL, "partition", "offset"]
-        return known.sort(rank).unique(KEY, keep="last", maintain_order=True).select(*KEY, "is_fraud")
+            known = labels.collect(engine="streaming")
+        ranked = known.join(self._incarnations[LABELS.name], on="topic_id", how="left").sort(RANK)
+        return ranked.unique(KEY, keep="last", maintain_order=True).select(*KEY, "is_fraud")
 
-    def _made(self, transactions: pl.DataFrame, wanted: pl.Series) -> pl.DataFrame:
-        """Return the builder's features of the wanted rows: over whole histories, in arrival order."""
-        if self._changes is None:
-            self._changes = read.changes(self._lake.at(PROFILE_CHANGES, self._cut))
-        whose = transactions.filter(pl.col("row").is_in(wanted.implode())).select("user_id").unique()
-        histories = transactions.join(whose, on="user_id", how="semi", maintain_order="left")
-        built = build_features(histories, self._changes)
-        made = pl.DataFrame(built.matrix, schema=dict.fromkeys(FEATURE_NAMES, pl.Float64)).fill_nan(None)
-        made = pl.concat([histories.select("row"), made], how="horizontal")
-        return made.filter(pl.col("row").is_in(wanted.implode()))
-
-
-def bucket_of(user: str) -> int:
-    """Return a user's bucket.
-
-    >>> bucket_of("c1")
-    2
-    """
-    return xxhash.xxh3_64_intdigest(user) % BUCKETS
-
-
-def hashes(rows: pl.DataFrame) -> dict[int, str]:
-    """Return bucket → sha256 of its rows; `rows` are sorted and hold each bucket's users whole or not at all."""
-    names = rows["user_id"].unique()
-    buckets = pl.Series([bucket_of(name) for name in names.to_list()], dtype=pl.Int64)
-    of = rows["user_id"].replace_strict(names, buckets, return_dtype=pl.Int64)
-    return {
-        int(bucket): _hash(part)
-        for (bucket,), part in rows.with_columns(of.alias("_bucket")).group_by("_bucket", maintain_order=True)
-    }
-
-
-def content_hash(buckets: Mapping[int, str]) -> str:
-    """Return the hash of the whole content."""
-    return hashlib.sha256("".join(f"{bucket} {buckets[bucket]}\n" for bucket in sorted(buckets)).encode()).hexdigest()
-
-
-def _hash(rows: pl.DataFrame) -> str:
-    """Hash columns one after the other: identifiers hold no control character, NaN stands for null."""
-    content = hashlib.sha256(f"{len(rows)}\n".encode())
-    for name in COLUMNS:
-        column = rows[name]
-        if column.dtype == pl.String:
-            content.update("\0".join(column.to_list()).encode())
-        elif column.dtype == pl.Float64:
-            content.update(column.fill_null(np.nan).to_numpy().astype("<f8").tobytes())
-        else:
-            content.update(column.cast(pl.Int64).to_numpy().astype("<i8").tobytes())
-    return content.hexdigest()
+    def _fill_made(
+        self, features: Features, arrived: pl.DataFrame, wanted: pl.Series, at: npt.NDArray[np.int64]
+    ) -> None:
+        """Fill in the builder's features of the wanted rows: over whole histories, in arrival order."""
+        whose = arrived.filter(pl.col("row").is_in(wanted.implode())).select("user_id").unique()
+        histories = arrived.join(whose, on="user_id", how="semi", maintain_order="left")
+        built = build_features(histories, None)
+        accepted = np.flatnonzero(built.status == ACCEPTED)
+        mine = built.matrix[accepted]
+        self._merchants.fill(mine, histories[accepted])
+        built.matrix[accepted] = mine
+        place = np.searchsorted(histories["row"].to_numpy(), wanted.to_numpy())
+        features[:, at] = built.matrix[place].T

@@ -15,17 +15,30 @@ if TYPE_CHECKING:
 SOURCE = ["topic_id", "partition", "offset"]
 
 
-def transactions(rows: pl.LazyFrame) -> pl.LazyFrame:
-    """Return rows of the table `transactions` as `fraud.builder` reads them, in arrival order.
+def incarnations(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Return topic_id and its `incarnation`, numbered in their order: what was loaded, then what was streamed.
 
-    That is: what was loaded before what was streamed, a topic's incarnations by their first broker time, then
-    partition and offset. `timestamp` is in milliseconds, `digest` unsigned; the position's columns stay.
+    A topic that was made anew has another id; its incarnations follow each other by their first broker time, by
+    their ids where that is the same.
     """
     first = rows.group_by("topic_id").agg(pl.col("broker_time").min().alias("_first"))
+    ordered = first.sort(pl.col("topic_id") != BACKFILL, "_first", "topic_id")
+    return ordered.with_row_index("incarnation").select("topic_id", "incarnation")
+
+
+def transactions(rows: pl.LazyFrame, order: pl.LazyFrame | None = None) -> pl.LazyFrame:
+    """Return rows of the table `transactions` as `fraud.builder` reads them, in arrival order.
+
+    That is: what was loaded before what was streamed, a topic's incarnations in their order, then partition and
+    offset. `timestamp` is in milliseconds, `digest` unsigned; the position's columns stay.
+
+    Args:
+        order: the whole table's `incarnations`; None: those of the rows.
+    """
     return (
-        rows.join(first, on="topic_id", how="left")
-        .sort(pl.col("topic_id") != BACKFILL, "_first", *SOURCE)
-        .drop("_first")
+        rows.join(incarnations(rows) if order is None else order, on="topic_id", how="left")
+        .sort("incarnation", "partition", "offset")
+        .drop("incarnation")
         .with_columns(
             pl.col("timestamp").dt.cast_time_unit("ms"),
             pl.col("digest").reinterpret(signed=False),
@@ -46,7 +59,7 @@ def changes(rows: pl.LazyFrame) -> pl.DataFrame:
         .sort("merchant_id", "quarter", "effective")
     )
     with reading("the lake's table profile_changes"):
-        return summed.collect()
+        return summed.collect(engine="streaming")
 
 
 def accepted(lake: "Lake", cut: Mapping[str, int]) -> pl.LazyFrame:
@@ -54,9 +67,14 @@ def accepted(lake: "Lake", cut: Mapping[str, int]) -> pl.LazyFrame:
 
     Columns as the table has them; `transactions` brings them into arrival order.
     """
-    counted = (
-        lake.at(PROFILE_CHANGES, cut)
-        .filter((pl.col("transactions") == 1) & (pl.col("cause") == TRANSACTIONS.topic))
-        .select(SOURCE)
-    )
-    return lake.at(TRANSACTIONS, cut).join(counted, on=SOURCE, how="semi")
+    return accepted_of(lake.at(TRANSACTIONS, cut), lake.at(PROFILE_CHANGES, cut))
+
+
+def accepted_of(transactions: pl.LazyFrame, changes: pl.LazyFrame) -> pl.LazyFrame:
+    """Return the accepted rows among these of the table `transactions`, by these of `profile_changes`."""
+    return transactions.join(counted(changes).select(SOURCE), on=SOURCE, how="semi")
+
+
+def counted(changes: pl.LazyFrame) -> pl.LazyFrame:
+    """Return the rows of `profile_changes` that say that a transaction was accepted, one each."""
+    return changes.filter((pl.col("transactions") == 1) & (pl.col("cause") == TRANSACTIONS.topic))

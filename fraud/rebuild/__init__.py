@@ -8,17 +8,16 @@ What can't come back is a decision that no answer tells of. An answer behind a h
 while it published may have left, is decided again: from the same history, at another time.
 """
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 import numpy as np
 import polars as pl
 
 from fraud import answers, bus, profiles
+from fraud.backfill import checkpoint
 from fraud.backfill.holding import Clock, Holding, held
 from fraud.builder import pack_histories, pack_profiles
 from fraud.errors import DataError, StateError
@@ -91,7 +90,7 @@ def rebuild(settings: Settings, store: Store, lake: Lake, *, clock: Clock, say: 
         marker = begin_rebuild(store, clock())
         store.profiles.wipe()
         store.histories.wipe()
-        _remove(settings.checkpoint)
+        checkpoint.remove(settings.checkpoint)
         say(f"{rows:,} transactions' histories, {changes.height:,} changes of merchant profiles")
         users = _load_histories(store, found, rows, topic.partitions, holding)
         merchants = 0
@@ -184,11 +183,3 @@ def _go_on(store: Store, found: Found, topic: bus.TopicState, holding: Holding, 
                 SliceCommit(key, lease.epoch, firsts[key], reached[key], {}, empty, now, collected=part)
             )
     store.histories.set_marks(reached, lease)
-
-
-def _remove(checkpoint: Path) -> None:
-    try:
-        if checkpoint.exists():
-            shutil.rmtree(checkpoint)
-    except OSError as exc:
-        raise StateError(f"the checkpoint {checkpoint} can't be removed ({exc}): remove it, and begin again") from exc

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path, PurePosixPath
@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 from fraud.errors import ModelError
 from fraud.model import FILES, Bundle, read_files
 from fraud.registry import carrier
+from fraud.registry.candidates import Tried, log_candidates
 from fraud.registry.connection import EXPERIMENT, MODEL, SEND_SECONDS, connected, is_absent, no_version
 from fraud.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 FOLDER = "bundle"
 DATA = f"data/{FOLDER}"  # where MLflow puts a pyfunc's data inside the artefact
+TRAINING = "training"  # the tag that names what a version was trained from, and how
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "xgboost")
 LONGEST_TAG = 5_000  # MLflow refuses longer values
 LONGEST_PARAM = 6_000
@@ -44,6 +47,7 @@ def log_model(
     params: Mapping[str, object],
     tags: Mapping[str, str],
     artifacts: Mapping[str, bytes],
+    candidates: Sequence[Tried] = (),
 ) -> RegisteredVersion:
     """Log one run with the bundle as a pyfunc, and register it as the next version.
 
@@ -55,6 +59,10 @@ def log_model(
         params: what the training was asked for.
         tags: of the run and of the version.
         artifacts: path inside the run's artefacts -> bytes (reports, plots).
+        candidates: a search's; each becomes a run below this one.
+
+    The version is the last thing made, in one request: whatever fails before leaves a run that failed, or runs
+    for ever, and no version. Such a run of the same training (tag `training`) is ended when it is registered.
 
     Raises:
         ModelError: the bundle reads other features than ours; nothing is logged.
@@ -75,8 +83,11 @@ def log_model(
             if artifacts:
                 _write(folder / "artifacts", artifacts)
                 mlflow.log_artifacts(str(folder / "artifacts"))
+            log_candidates(client, run, candidates)
             model_id = _log_pyfunc(bundle, folder)
         version = _register(client, run.info.run_id, model_id, {**tags, **_facts(bundle, digest)})
+        if TRAINING in tags:
+            _end_others(client, run, tags[TRAINING])
     return RegisteredVersion(version, run.info.run_id, digest, model_id)
 
 
@@ -108,6 +119,16 @@ def _register(client: "MlflowClient", run_id: str, model_id: str, tags: Mapping[
             raise
     made = client.create_model_version(MODEL, f"models:/{model_id}", run_id=run_id, tags=dict(tags), model_id=model_id)
     return str(made.version)
+
+
+def _end_others(client: "MlflowClient", run: "Run", training: str) -> None:
+    """End the runs of the same training that a server which went away, or a killed process, left running."""
+    left = client.search_runs(
+        [run.info.experiment_id], f"tags.{TRAINING} = '{training}' and attributes.status = 'RUNNING'"
+    )
+    for other in left:
+        if other.info.run_id != run.info.run_id:
+            client.set_terminated(other.info.run_id, "KILLED")
 
 
 def fetch(settings: Settings, version: str) -> Bundle:

@@ -7,10 +7,10 @@ from typing import Any
 from fraud import bus
 from fraud.settings import Settings
 from fraud.stack import airflow as server
-from fraud.stack.archive import LEASE
 from fraud.stack.doctor_services import is_away
 from fraud.stack.finding import Finding, ok, problem, warning
 from fraud.stack.stored import is_held, opened
+from fraud.store.leases import ARCHIVE
 
 PROGRESS = "archive-progress.jsonl"
 # Its batches come every few seconds; what is older waits for something.
@@ -23,12 +23,12 @@ def archive(settings: Settings, now: int) -> Iterator[Finding]:
     """Tell whether the archive job runs, and how far the lake is behind the topics; `now` in ms."""
     log = settings.logs.absolute() / "archive.log"
     with opened(settings) as found:
-        lease = None if found is None else found.histories.leases().get(LEASE)
+        lease = None if found is None else found.histories.leases().get(ARCHIVE)
     if lease is None or not is_held(lease, now):
         yield problem(
             "archive",
             "no archive job runs, so no label comes back and merchants' profiles grow old: nobody living holds the "
-            f"store's lease `{LEASE}`; `fraud-detect up` starts it, its log is {log}",
+            f"store's lease `{ARCHIVE}`; `fraud-detect up` starts it, its log is {log}",
         )
         return
     yield ok("archive", f"the job runs, pid {lease.pid}")

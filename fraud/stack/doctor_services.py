@@ -12,10 +12,11 @@ from fraud.registry.connection import MODEL
 from fraud.s3 import BUCKETS, s3_client
 from fraud.settings import Settings, without_secrets
 from fraud.stack.finding import Finding, ok, problem, warning
+from fraud.stack.jobs import is_at_work
 from fraud.stack.ports import LOOPBACK, is_open
-from fraud.stack.score import LEASE, is_scoring
 from fraud.stack.stored import is_held, opened
 from fraud.store.base import Pointer, Store
+from fraud.store.leases import SCORE
 
 FULL = 0.8
 ALIAS = "Production"
@@ -185,9 +186,9 @@ def _lag(settings: Settings, found: Store) -> Iterator[Finding]:
 
 def score(settings: Settings, now: int) -> Iterator[Finding]:
     """Tell whether the score job runs; `now` in ms."""
-    if is_scoring(settings, now):
+    if is_at_work(settings, SCORE, settings.spark_ui_port, now):
         with opened(settings) as found:
-            lease = None if found is None else found.histories.leases().get(LEASE)
+            lease = None if found is None else found.histories.leases().get(SCORE)
         yield ok("score", f"the job runs, pid {lease.pid if lease else '?'}")
     else:
         yield problem(

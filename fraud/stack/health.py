@@ -9,15 +9,17 @@ import sys
 import time
 
 from fraud.settings import Settings
-from fraud.stack.archive import is_archiving
-from fraud.stack.score import is_scoring
+from fraud.stack.jobs import is_at_work
+from fraud.store.leases import ARCHIVE, SCORE
 
-CHECKS = {"score": is_scoring, "archive": is_archiving}
+UIS = {SCORE: "spark_ui_port", ARCHIVE: "archive_ui_port"}
 
 
 def main(job: str) -> int:
     """Return the exit code for a job's name."""
-    return 0 if CHECKS[job](Settings.load(os.environ), time.time_ns() // 1_000_000) else 1
+    settings = Settings.load(os.environ)
+    now = time.time_ns() // 1_000_000
+    return 0 if is_at_work(settings, job, getattr(settings, UIS[job]), now) else 1
 
 
 if __name__ == "__main__":

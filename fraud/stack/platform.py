@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from fraud.errors import ConfigError
 from fraud.settings import PREFIX, Settings, without_secrets
-from fraud.stack import airflow, archive, kafka, mlflow, score, seaweed
+from fraud.stack import airflow, jobs, kafka, mlflow, seaweed
 from fraud.stack.ports import LOOPBACK
 from fraud.stack.program import Program
 
@@ -38,5 +38,4 @@ def require_loopback(settings: Settings, field: str) -> None:
 def platform(settings: Settings, sockets: Path) -> list[Program]:
     """Describe the servers, the score job, the archive job and Airflow; raises as `servers`."""
     require_loopback(settings, "airflow_uri")
-    jobs = [score.program(settings), archive.program(settings)]
-    return [*servers(settings, sockets), *jobs, *airflow.programs(settings)]
+    return [*servers(settings, sockets), jobs.score(settings), jobs.archive(settings), *airflow.programs(settings)]

@@ -14,6 +14,7 @@ from fraud.errors import FencedError, StoreError
 from fraud.store.base import Lease
 
 SCORE = "score"  # the lease whose epoch fences commits, positions, marks and trimming
+ARCHIVE = "archive"  # the lease of who writes merchant profiles
 
 
 class Held(msgspec.Struct, frozen=True):

@@ -73,6 +73,7 @@ def _variants(seed: int, threads: int) -> dict[str, Fit]:
 
     return {
         "ours": ours(PARAMETERS),
+        "ours, leaves pulled as by default": ours(replace(PARAMETERS, reg_lambda=1.0)),
         **{f"SMOTE ratio {ratio}": ours(replace(PARAMETERS, smote_ratio=ratio)) for ratio in RATIOS},
         **{name: library(settings) for name, settings in LIBRARY.items()},
     }

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fraud.errors import ConfigError
+from fraud.errors import ConfigError, ModelError
 from fraud.features import FEATURE_NAMES, Matrix
 
 # XGBoost 3 with its defaults (base_score from the data, hist, 256 bins): AP .58 on the Handbook; with these .68 to .69.
@@ -28,6 +28,8 @@ class Parameters:
     """What may be chosen about the booster and the rows it is fitted to.
 
     Attributes:
+        reg_lambda: pulls every leaf towards nothing, the smaller the leaf the more; frauds are few, and their leaves
+            small (docs/training.md).
         smote_ratio: frauds per other row after resampling (`fraud.training.sampler`); None: as they are.
 
     Raises:
@@ -40,13 +42,15 @@ class Parameters:
     min_child_weight: float = 1.0
     subsample: float = 1.0
     colsample: float = 1.0
+    reg_lambda: float = 1.0
     smote_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        whole = self.trees >= 1 and 1 <= self.depth <= 16 and self.min_child_weight >= 0
+        whole = self.trees >= 1 and 1 <= self.depth <= 16 and min(self.min_child_weight, self.reg_lambda) >= 0
         if not whole or not all(0 < share <= 1 for share in (self.eta, self.subsample, self.colsample)):
             raise ConfigError(
-                f"{self}: trees ≥ 1, depth 1…16, min_child_weight ≥ 0, eta, subsample and colsample in (0, 1]"
+                f"{self}: trees ≥ 1, depth 1…16, min_child_weight and reg_lambda ≥ 0, "
+                "eta, subsample and colsample in (0, 1]"
             )
         if self.smote_ratio is not None and not 0 < self.smote_ratio <= 1:
             raise ConfigError(f"{self}: smote_ratio is None or in (0, 1]")
@@ -62,6 +66,7 @@ class Parameters:
             "min_child_weight": self.min_child_weight,
             "subsample": self.subsample,
             "colsample_bytree": self.colsample,
+            "reg_lambda": self.reg_lambda,
             "seed": seed,
             **method,
         }
@@ -81,16 +86,41 @@ def fit_booster(
         frauds: shape (n,).
         threads: 0: all cores.
         say: told the progress every 50 trees.
+
+    Raises:
+        ModelError: the memory doesn't suffice.
     """
     import xgboost
 
-    if parameters.smote_ratio is not None:
-        from fraud.training.sampler import MissingAwareSMOTE
+    try:
+        if parameters.smote_ratio is not None:
+            matrix, frauds = _resampled(matrix, frauds, parameters.smote_ratio, seed, say)
+        return _boosted(matrix, frauds, parameters, seed=seed, threads=threads, say=say)
+    except (MemoryError, xgboost.core.XGBoostError) as exc:
+        if not isinstance(exc, MemoryError) and "bad_alloc" not in str(exc):
+            raise
+        raise ModelError(
+            f"the memory doesn't suffice to fit {parameters.trees} trees of depth {parameters.depth} to "
+            f"{len(matrix):,} rows: give the process more, or train on fewer days"
+        ) from exc
 
-        before = len(matrix)
-        sampler = MissingAwareSMOTE(parameters.smote_ratio, random_state=seed)
-        matrix, frauds = sampler.fit_resample(matrix, frauds)
-        say(f"{len(matrix) - before:,} synthetic frauds beside {before:,} rows")
+
+def _resampled(
+    matrix: Matrix, frauds: npt.NDArray[np.bool_], ratio: float, seed: int, say: Say
+) -> tuple[Matrix, npt.NDArray[np.bool_]]:
+    from fraud.training.sampler import MissingAwareSMOTE
+
+    before = len(matrix)
+    more = MissingAwareSMOTE(ratio, random_state=seed).fit_resample(matrix, frauds)
+    say(f"{len(more[0]) - before:,} synthetic frauds beside {before:,} rows")
+    return more
+
+
+def _boosted(
+    matrix: Matrix, frauds: npt.NDArray[np.bool_], parameters: Parameters, *, seed: int, threads: int, say: Say
+) -> bytes:
+    import xgboost
+
     rows = xgboost.DMatrix(
         matrix, label=frauds.astype(np.float32), missing=np.nan, feature_names=list(FEATURE_NAMES), nthread=threads
     )

@@ -7,8 +7,10 @@ Fits run side by side, each on one thread: measured on a busy machine of two cor
 threads costs ten times the CPU of one on one thread, since OpenMP's threads spin while they wait for each other.
 """
 
+import re
 import threading
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +20,14 @@ import numpy.typing as npt
 from fraud.errors import ModelError
 from fraud.features import Matrix
 from fraud.training.boosting import BASE_SCORE, Parameters, Say, quiet
+from fraud.training.folds import FOLDS, ROWS, folds, sample
 
 if TYPE_CHECKING:
     from imblearn.pipeline import Pipeline
 
-FOLDS = 3
-# Rows that the search looks at: every fraud, and as many others as fit, thinned evenly over time. The final
-# fit takes all.
-SEARCH_ROWS = 80_000
 MAX_BIN = 256  # of the search's histograms; candidates compare the same
 RATIOS: tuple[float | None, ...] = (None, 0.02, 0.05, 0.1, 0.3)
+_CAUSE = re.compile(r"^([\w.]*(?:Error|Exception)\b.*)$", re.MULTILINE)  # a traceback's last line
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Search:
 
     Attributes:
         rows: looked at, `frauds` of them frauds, out of `of` rows.
+        folds: that judged each candidate.
+        failures: why candidates failed, each reason once.
     """
 
     candidates: tuple[Candidate, ...]
@@ -62,6 +64,8 @@ class Search:
     rows: int
     frauds: int
     of: int
+    folds: int = FOLDS
+    failures: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, the best candidate first."""
@@ -70,7 +74,8 @@ class Search:
             "rows": self.rows,
             "frauds": self.frauds,
             "of_rows": self.of,
-            "folds": FOLDS,
+            "folds": self.folds,
+            "failures": list(self.failures),
             "best": self.best.to_dict(),
             "candidates": [candidate.to_dict() for candidate in ranked],
         }
@@ -84,7 +89,7 @@ def search(
     *,
     seed: int,
     threads: int,
-    rows: int = SEARCH_ROWS,
+    rows: int = ROWS,
     say: Say = quiet,
 ) -> Search:
     """Try parameters on the rows of a fit; the same rows and seed try the same and find the same.
@@ -97,53 +102,53 @@ def search(
         rows: at most so many are looked at.
 
     Raises:
-        ModelError: no candidate could be fitted in every fold.
+        ModelError: no candidate could be fitted in every fold, or no fold can judge any.
     """
     import joblib  # type: ignore[import-untyped]
-    from sklearn.model_selection import RandomizedSearchCV, TimeSeriesSplit
+    from sklearn.model_selection import RandomizedSearchCV
 
     chosen = sample(times, frauds, rows, seed)
     X, y = matrix[chosen], frauds[chosen].astype(np.int64)
-    say(f"searching {candidates} candidates in {FOLDS} folds over {len(chosen):,} of {len(matrix):,} rows")
+    usable = folds(y)
+    if len(usable) < FOLDS:
+        say(f"{FOLDS - len(usable)} of {FOLDS} folds are out: too few frauds in what they fit or judge")
+    say(f"searching {candidates} candidates in {len(usable)} folds over {len(chosen):,} of {len(matrix):,} rows")
     randomized = RandomizedSearchCV(
         pipeline(seed),
         _distributions(),
         n_iter=candidates,
-        scoring=_Told(candidates, say),
-        cv=TimeSeriesSplit(FOLDS),
+        scoring=_Told(candidates, len(usable), say),
+        cv=usable,
         refit=False,
         random_state=seed,
         error_score=np.nan,
         n_jobs=threads or -1,
     )
     # Threads, not processes: XGBoost works outside Python's lock, and one copy of the rows is enough.
-    with joblib.parallel_backend("threading"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a failed fit is in the result, and said below
+    with joblib.parallel_backend("threading"), warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")  # scikit-learn warns of a failed fit, with its traceback
         try:
             randomized.fit(X, y)
         except ValueError as exc:  # scikit-learn's: every fit failed
-            raise ModelError(f"none of {candidates} candidates could be fitted: {str(exc)[-500:]}") from exc
-    tried = _candidates(randomized.cv_results_)
+            why = "; ".join(_causes([exc])) or str(exc)
+            raise ModelError(f"none of {candidates} candidates could be fitted: {why}") from exc
+    failures = _causes([each.message for each in warned])
+    tried = _candidates(randomized.cv_results_, len(usable))
     whole = [candidate for candidate in tried if not np.isnan(candidate.mean)]
     if not whole:
-        raise ModelError(f"none of {candidates} candidates could be fitted in every fold; are there frauds in each?")
+        raise ModelError(f"none of {candidates} candidates could be fitted in every fold: {'; '.join(failures)}")
     if len(whole) < len(tried):
-        say(f"{len(tried) - len(whole)} of {len(tried)} candidates failed and are out")
+        say(f"{len(tried) - len(whole)} of {len(tried)} candidates failed and are out: {'; '.join(failures)}")
     best = max(whole, key=lambda candidate: candidate.mean)  # of equals the first
     say(f"the best candidate, average precision {best.mean:.4f} on the thinned rows: {best.parameters}")
-    return Search(tuple(tried), best.parameters, len(chosen), int(y.sum()), len(matrix))
+    return Search(
+        tuple(tried), best.parameters, len(chosen), int(y.sum()), len(matrix), folds=len(usable), failures=failures
+    )
 
 
-def sample(times: npt.NDArray[np.int64], frauds: npt.NDArray[np.bool_], rows: int, seed: int) -> npt.NDArray[np.int64]:
-    """Return the places of every fraud and of other rows drawn among all, together at most `rows`, in time order."""
-    order = np.argsort(times, kind="stable")
-    if len(order) <= rows:
-        return order
-    others = order[~frauds[order]]
-    keep = frauds.copy()
-    wanted = max(rows - int(frauds.sum()), 0)
-    keep[np.random.default_rng(seed).choice(others, min(wanted, len(others)), replace=False)] = True
-    return order[keep[order]]
+def _causes(told: Iterable[Warning | Exception | str]) -> tuple[str, ...]:
+    """Return the last lines of the tracebacks that scikit-learn tells of, each once."""
+    return tuple(dict.fromkeys(cause[:200] for each in told for cause in _CAUSE.findall(str(each))))
 
 
 def pipeline(seed: int) -> "Pipeline":
@@ -178,14 +183,16 @@ def _distributions() -> dict[str, Any]:
         "model__min_child_weight": [1.0, 3.0, 10.0],
         "model__subsample": uniform(0.6, 0.4),
         "model__colsample_bytree": uniform(0.5, 0.5),
+        "model__reg_lambda": [0.0, 0.3, 1.0],
     }
 
 
-def _candidates(results: dict[str, Any]) -> list[Candidate]:
-    folds = [results[f"split{fold}_test_score"] for fold in range(FOLDS)]
-    seconds = FOLDS * (results["mean_fit_time"] + results["mean_score_time"])
+def _candidates(results: dict[str, Any], count: int) -> list[Candidate]:
+    """Read scikit-learn's table of `count` folds."""
+    by_fold = [results[f"split{fold}_test_score"] for fold in range(count)]
+    seconds = count * (results["mean_fit_time"] + results["mean_score_time"])
     return [
-        Candidate(_parameters(chosen), tuple(float(scores[i]) for scores in folds), round(float(seconds[i]), 2))
+        Candidate(_parameters(chosen), tuple(float(scores[i]) for scores in by_fold), round(float(seconds[i]), 2))
         for i, chosen in enumerate(results["params"])
     ]
 
@@ -199,6 +206,7 @@ def _parameters(chosen: dict[str, Any]) -> Parameters:
         min_child_weight=float(chosen["model__min_child_weight"]),
         subsample=float(chosen["model__subsample"]),
         colsample=float(chosen["model__colsample_bytree"]),
+        reg_lambda=float(chosen["model__reg_lambda"]),
         smote_ratio=None if ratio is None else float(ratio),
     )
 
@@ -206,8 +214,8 @@ def _parameters(chosen: dict[str, Any]) -> Parameters:
 class _Told:
     """Average precision as a scorer that says how far the search is; fits end in any order."""
 
-    def __init__(self, candidates: int, say: Say) -> None:
-        self._candidates, self._say = candidates, say
+    def __init__(self, candidates: int, folds: int, say: Say) -> None:
+        self._candidates, self._folds, self._say = candidates, folds, say
         self._scores: dict[str, list[float]] = {}
         self._ended = 0
         self._lock = threading.Lock()
@@ -215,13 +223,13 @@ class _Told:
     def __call__(self, estimator: Any, X: Matrix, y: npt.NDArray[np.int64]) -> float:
         from sklearn.metrics import average_precision_score
 
-        score = float(average_precision_score(y, estimator.predict_proba(X)[:, 1])) if y.any() else float("nan")
+        score = float(average_precision_score(y, estimator.predict_proba(X)[:, 1]))
         chosen = estimator.get_params()
         key = repr([chosen[name] for name in _distributions()])
         with self._lock:
             scores = self._scores.setdefault(key, [])
             scores.append(score)
-            if len(scores) == FOLDS:
+            if len(scores) == self._folds:
                 self._ended += 1
                 mean = np.mean(scores)
                 self._say(f"candidate {self._ended} of {self._candidates}: average precision {mean:.4f}")

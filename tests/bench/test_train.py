@@ -6,7 +6,7 @@ import pytest
 
 from fraud import training
 from fraud.bench.train import Phases, run
-from fraud.training import search
+from tests.training.synthetic import search_few_trees
 
 
 def test_a_phase_begins_where_the_training_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,8 +23,7 @@ def test_a_phase_begins_where_the_training_names_it(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_small_retraining_is_measured_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = {**search._distributions(), "model__n_estimators": [5]}
-    monkeypatch.setattr(search, "_distributions", lambda: drawn)
+    search_few_trees(monkeypatch, 5)
     monkeypatch.setattr(training, "train", partial(training.train, min_frauds=2))
     found = run(30_000, 1, seed=1, threads=1, say=lambda _: None)
     assert set(found["phases"]) == {"features", "search", "fit", "calibrate and judge", "card and plots"}

@@ -45,11 +45,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory, record: Callable[[str, objec
     engine.require()
     if not engine.ENV.exists():
         engine.run("make", "env")
-    engine.run("docker", "compose", "--profile", "flower", "build", "--quiet", seconds=30 * engine.MINUTES)
+    engine.run(*engine.FLOWER, "build", "--quiet", seconds=30 * engine.MINUTES)
     began = engine.now()
     try:
         engine.run(
-            *("docker", "compose", "--profile", "flower", "up", "--detach", "--wait", "--wait-timeout", "900"),
+            *(*engine.FLOWER, "up", "--detach", "--wait", "--wait-timeout", "900"),
             seconds=engine.UP_SECONDS,
         )
         seconds = engine.now() - began

@@ -16,6 +16,8 @@ from tests.servers import REPOSITORY, wait_for
 MINUTES = 60.0
 UP_SECONDS = 15 * MINUTES  # images are built in it, the first time
 ENV = REPOSITORY / ".env"
+FLOWER = ("docker", "compose", "--profile", "flower")
+COMPOSE = (*FLOWER, "--profile", "cluster")
 
 
 def run(*words: str, check: bool = True, seconds: float = 10 * MINUTES, stdin: str | None = None) -> str:
@@ -29,7 +31,7 @@ def run(*words: str, check: bool = True, seconds: float = 10 * MINUTES, stdin: s
 
 def compose(*words: str, check: bool = True, seconds: float = 10 * MINUTES) -> str:
     """Run `docker compose` with all profiles, so that it sees every container."""
-    return run("docker", "compose", "--profile", "flower", "--profile", "cluster", *words, check=check, seconds=seconds)
+    return run(*COMPOSE, *words, check=check, seconds=seconds)
 
 
 def cli(*words: str, seconds: float = 10 * MINUTES) -> str:
@@ -93,7 +95,7 @@ def container(name: str) -> str:
 
 def address(name: str, port: int) -> str:
     """Return host:port under which a service's port is published."""
-    return run("docker", "compose", "--profile", "flower", "port", name, str(port)).strip()
+    return run(*COMPOSE, "port", name, str(port)).strip()
 
 
 def secrets() -> dict[str, str]:

@@ -12,7 +12,7 @@ import pytest
 
 from fraud import registry
 from fraud.settings import Settings
-from fraud.stack import airflow, archive
+from fraud.stack import airflow, jobs
 from fraud.stack.program import Program
 from fraud.stack.supervisor import Stack
 from tests import servers
@@ -45,7 +45,7 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Past]:
     # Servers of its own: who is champion must be nobody else's business.
     with servers.running_kafka(settings), servers.running_s3(settings), servers.running_mlflow(settings):
         past = filled(settings, folder)
-        with servers.running(archive.program(settings), folder):
+        with servers.running(jobs.archive(settings), folder):
             yield past
 
 

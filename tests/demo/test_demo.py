@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fraud.stack import processes
 from fraud.stack.processes import Mark
 from tests import servers
 
@@ -50,14 +51,21 @@ def left_over(home: Path) -> list[str]:
     return found
 
 
+def end_at_once(process: "subprocess.Popen[bytes]", home: Path) -> None:
+    """End what a failed test leaves: the demo, and its servers, which have a session of their own."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    processes.end(processes.of_home(home / "demo"), 0)
+
+
 @pytest.mark.timeout(600)
 def test_the_demo_answers_everything_by_two_versions(tmp_path: Path) -> None:
     process, log = start(tmp_path)
     try:
         assert process.wait(500) == 0, log.read_text()[-3_000:]
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+        end_at_once(process, tmp_path)
     report = json.loads((tmp_path / "demo" / "report.json").read_text())
     assert report["missing"] == 0
     assert report["produced"] == report["scored"] + report["rejected"]
@@ -87,7 +95,7 @@ def test_ctrl_c_at_any_moment_leaves_nothing_behind(tmp_path: Path) -> None:
         try:
             code = process.wait(ENDS_SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            end_at_once(process, home)
             pytest.fail(f"it runs on {ENDS_SECONDS} s after Ctrl-C at {moment:.1f} s: {log.read_text()[-2_000:]}")
         assert code == 130, log.read_text()[-2_000:]
         assert left_over(home) == []

@@ -18,7 +18,7 @@ from fraud.training import labelled_rows, train
 
 
 def test_version_1_misses_it_and_version_2_finds_it(tmp_path: Path) -> None:
-    plan = Plan(users=4_000, merchants=570)
+    plan = Plan(users=2_000, merchants=275)
     when = times(plan, datetime(2026, 11, 25, 12, tzinfo=UTC))
     made = simulate(plan, when, tmp_path, lambda _: None)
     streamed = made.transactions.with_row_index().filter(pl.col("timestamp") >= when.begin)["index"].to_numpy()

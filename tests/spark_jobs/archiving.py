@@ -34,6 +34,7 @@ from tests import servers
 READY = "archiving transactions"
 NOW = time.time_ns() // 1_000_000
 DAY_MS = 86_400_000
+PATIENCE_SECONDS = 150.0  # a start, a batch or an end on a busy machine
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Archive:
         path = self.settings.logs / "archive-progress.jsonl"
         return len(path.read_text().splitlines()) if path.exists() else 0
 
-    def wait_for_a_batch(self, seconds: float = 60.0) -> None:
+    def wait_for_a_batch(self, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until another batch is done."""
         before = self.batches
         servers.wait_for("a batch is archived", lambda: self.batches > before, seconds)
@@ -114,7 +115,7 @@ class Archive:
         fresh.write_text(json.dumps({"step": step}))
         fresh.replace(self.fault_file)
 
-    def wait(self, seconds: float = 60.0) -> int:
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
         """Wait until it ends; return its exit code."""
         assert self.process is not None
         try:
@@ -135,7 +136,7 @@ class Archive:
         return self.wait()
 
 
-def caught_up(settings: Settings, seconds: float = 60.0) -> Waited:
+def caught_up(settings: Settings, seconds: float = PATIENCE_SECONDS) -> Waited:
     """Wait until the lake holds what the topics hold now, and what the job itself has rejected of it."""
     wait(settings, seconds, lambda _words: None)
     return wait(settings, seconds, lambda _words: None)

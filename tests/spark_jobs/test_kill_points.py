@@ -127,7 +127,9 @@ def story(kafka: servers.Server, stack_settings: Settings, tmp_path_factory: pyt
             points[place] = point
             if place == "checkpoint":
                 job.fault("yielded", "hold", transaction="1")
+                job.extra["FRAUD_SCORE_PROFILE"] = "throughput"  # the large burst is one micro-batch
             job.start().wait_until_scoring()
+            job.extra.clear()
             if place != "checkpoint":
                 jobs.answers(settings, wanted=[*point.burst, *point.after])
             if place == "decided":

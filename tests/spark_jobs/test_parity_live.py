@@ -32,7 +32,7 @@ from tests.spark_jobs import commands, jobs
 from tests.spark_jobs.live_labels import STREAM, Step, simulation, steps
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
-STEP_SECONDS = 60.0
+STEP_SECONDS = 180.0
 RATES = ("merchant_fraud_rate_1d", "merchant_fraud_rate_7d", "merchant_fraud_rate_30d")
 
 

@@ -1,9 +1,10 @@
 """Seeded rows to train on in a tenth of a second: risk grows with the amount and the merchant's fraud rate."""
 
 import numpy as np
+import pytest
 
 from fraud.features import FEATURE_NAMES
-from fraud.training import LabelledRows
+from fraud.training import LabelledRows, search
 
 DAY = 86_400_000
 BEGIN = 1_767_225_600_000  # 2026-01-01
@@ -24,3 +25,9 @@ def synthetic_rows(count: int = 6_000, days: int = 40, seed: int = 0) -> Labelle
         as_of=BEGIN + (days + 7) * DAY,
         maturity=7 * DAY,
     )
+
+
+def search_few_trees(monkeypatch: pytest.MonkeyPatch, *trees: int) -> None:
+    """Keep the search's own distributions, but for the number of trees."""
+    few = {**search._distributions(), "model__n_estimators": list(trees)}
+    monkeypatch.setattr(search, "_distributions", lambda: few)

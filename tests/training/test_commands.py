@@ -75,7 +75,7 @@ def test_contradictions_are_noticed_before_anything_is_read(words: tuple[str, ..
 
 
 @pytest.mark.server
-def test_the_same_training_is_registered_once_where_reuse_is_asked(
+def test_a_training_is_registered_with_its_metrics_and_once_where_reuse_is_asked(
     tables: Path, mlflow_server: servers.Server, stack_settings: Settings
 ) -> None:
     words = ("train", "--from", str(tables), *SMALL, "--seed", "17", "--reuse")
@@ -83,22 +83,13 @@ def test_the_same_training_is_registered_once_where_reuse_is_asked(
     assert (first["reused"], again["reused"]) == (False, True)
     assert (again["version"], again["run_id"]) == (first["version"], first["run_id"])
     assert again["metrics"] == first["metrics"]
-    other = json.loads(run(*words[:-3], "--seed", "18", "--reuse", **servers.environment(stack_settings)))
-    assert other["version"] != first["version"]
-
-
-@pytest.mark.server
-def test_train_registers_a_version_with_its_metrics(
-    tables: Path, mlflow_server: servers.Server, stack_settings: Settings
-) -> None:
-    result = json.loads(run("train", "--from", str(tables), *SMALL, **servers.environment(stack_settings)))
-    assert registry.fetch(stack_settings, result["version"]).review == result["thresholds"]["review"]
+    assert registry.fetch(stack_settings, first["version"]).review == first["thresholds"]["review"]
     with connected(stack_settings) as client:
-        metrics = client.get_run(result["run_id"]).data.metrics
-        logged = {entry.path for entry in client.list_artifacts(result["run_id"])}
+        metrics = client.get_run(first["run_id"]).data.metrics
+        logged = {entry.path for entry in client.list_artifacts(first["run_id"])}
         assert {"report.json", "model_card.md", "plots"} <= logged
-    assert metrics["average_precision"] == pytest.approx(result["metrics"]["average_precision"])
-    assert metrics["average_precision_floor"] == pytest.approx(result["floors"]["average_precision"])
+    assert metrics["average_precision"] == pytest.approx(first["metrics"]["average_precision"])
+    assert metrics["average_precision_floor"] == pytest.approx(first["floors"]["average_precision"])
 
 
 def test_bench_handbook_reports_weeks_means_floor_and_oracle(tmp_path: Path) -> None:

@@ -95,7 +95,9 @@ def test_a_part_without_frauds_is_named_with_what_to_do(rows: LabelledRows) -> N
         train(few, SMALL)
 
 
-@pytest.mark.parametrize("change", [{"trees": 0}, {"depth": 17}, {"eta": 0.0}, {"subsample": 1.1}])
+@pytest.mark.parametrize(
+    "change", [{"trees": 0}, {"depth": 17}, {"eta": 0.0}, {"subsample": 1.1}, {"reg_lambda": -1.0}]
+)
 def test_parameters_out_of_range_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="trees ≥ 1"):
         Parameters(**change)
