@@ -1,7 +1,8 @@
 """`make env`: write .env from .env.example with random secrets (`python -m fraud.stack.env_file [FOLDER]`).
 
 In .env.example a secret is a line that isn't commented out and has no value; Compose refuses to start with an
-empty one. This module needs nothing but Python: it runs before anything is installed.
+empty one. Run again, it gives a value to the secrets that a new release has added, and to no other. This module
+needs nothing but Python: it runs before anything is installed.
 """
 
 import base64
@@ -36,17 +37,34 @@ def names(example: str) -> list[str]:
     return _SECRET.findall(example)
 
 
-def write(folder: Path) -> Path:
-    """Write `folder`/.env, readable by its owner alone.
+def write(folder: Path) -> list[str]:
+    """Give `folder`/.env a value for every secret that it lacks, and return their names; make it where there is none.
 
-    Raises:
-        FileExistsError: there is one; its secrets open the data that exist.
+    What has a value keeps it: it opens the data that exist. Its owner alone may read the file.
     """
-    text = filled((folder / ".env.example").read_text(encoding="utf-8"))
+    example = (folder / ".env.example").read_text(encoding="utf-8")
     made = folder / ".env"
-    with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as handle:
+    try:
+        known = made.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        known = None
+    if known is None:
+        _replace(made, filled(example))
+        return names(example)
+    lacking = [name for name in names(example) if not re.search(rf"(?m)^{name}=.", known)]
+    if lacking:
+        kept = re.sub(rf"(?m)^({'|'.join(lacking)})=$\n?", "", known).rstrip("\n")
+        _replace(made, "\n".join([kept, *(f"{name}={_value(name)}" for name in lacking), ""]))
+    return lacking
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    beside = path.with_name(f"{path.name}.new")
+    beside.unlink(missing_ok=True)
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as handle:
         handle.write(text)
-    return made
+    beside.replace(path)
 
 
 def _value(name: str) -> str:
@@ -56,16 +74,20 @@ def _value(name: str) -> str:
 
 
 def main(folder: Path) -> int:
-    """Write the file and say so; return the exit code."""
-    try:
-        made = write(folder)
-    except FileExistsError:
+    """Write the file and say so; return the exit code: 1 where it has every secret already."""
+    made = folder / ".env"
+    is_new = not made.exists()
+    given = write(folder)
+    if not given:
         say(
-            f"{folder / '.env'} is there already, and its secrets open the volumes that exist: it stays as it is. "
+            f"{made} is there already, and its secrets open the volumes that exist: it stays as it is. "
             "To start with new ones, remove it and the volumes (docker compose down -v)"
         )
         return 1
-    say(f"{made} has {len(names((folder / '.env.example').read_text(encoding='utf-8')))} new secrets")
+    if is_new:
+        say(f"{made} has {len(given)} new secrets")
+    else:
+        say(f"{made} lacked {', '.join(given)}: each got one; everything else stays as it was")
     return 0
 
 

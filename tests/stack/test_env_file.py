@@ -54,3 +54,32 @@ def test_the_file_is_its_owners_and_is_never_overwritten(tmp_path: Path) -> None
     assert made.read_text(encoding="utf-8") == text
     for secret in values(text).values():
         assert secret not in first.stderr + second.stderr
+
+
+def test_a_secret_that_a_release_has_added_gets_a_value_and_nothing_else_changes(tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / ".env.example", tmp_path)
+    env_file.write(tmp_path)
+    made = tmp_path / ".env"
+    before = made.read_text(encoding="utf-8").replace("#KAFKA_PORT=9092", "KAFKA_PORT=9999\nFRAUD_S3_ACCESS_KEY=")
+    lost, emptied = "POSTGRES_DOCTOR_PASSWORD", "FLOWER_PASSWORD"
+    old = values(before)
+    made.write_text(before.replace(f"{lost}={old[lost]}\n", "").replace(old[emptied], "").rstrip("\n"))
+    assert env_file.main(tmp_path) == 0
+    new = values(made.read_text(encoding="utf-8"))
+    assert {name: value for name, value in new.items() if name not in (lost, emptied)} == {
+        name: value for name, value in old.items() if name not in (lost, emptied)
+    }
+    assert len(new[lost]) >= 40
+    assert len(new[emptied]) >= 40
+    assert new[emptied] != old[emptied]
+    assert made.stat().st_mode & 0o777 == 0o600
+    whole = made.read_bytes()
+    assert env_file.main(tmp_path) == 1
+    assert made.read_bytes() == whole
+
+
+def test_a_copy_of_the_example_is_filled(tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / ".env.example", tmp_path)
+    shutil.copy(REPOSITORY / ".env.example", tmp_path / ".env")
+    assert env_file.write(tmp_path) == env_file.names(EXAMPLE)
+    assert all(len(value) >= 40 for value in values((tmp_path / ".env").read_text(encoding="utf-8")).values())
