@@ -42,6 +42,10 @@ class Candidate:
     def mean(self) -> float:
         return float(np.mean(self.scores))
 
+    @property
+    def failed(self) -> bool:
+        return bool(np.isnan(self.mean))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data; a failed fold's score is null."""
         scores = [None if np.isnan(score) else score for score in self.scores]
@@ -57,6 +61,8 @@ class Search:
         rows: looked at, `frauds` of them frauds, out of `of` rows.
         folds: that judged each candidate.
         failures: why candidates failed, each reason once.
+        finals: the best candidates and the default, compared on all rows (`fraud.training.finals`); `best` is
+            their winner then, and the best of `candidates` before.
     """
 
     candidates: tuple[Candidate, ...]
@@ -66,10 +72,14 @@ class Search:
     of: int
     folds: int = FOLDS
     failures: tuple[str, ...] = ()
+    finals: tuple[Candidate, ...] = ()
+
+    def ranked(self) -> tuple[Candidate, ...]:
+        """Return the candidates, the best first, of equals the earlier; who failed comes last."""
+        return tuple(sorted(self.candidates, key=lambda each: -np.nan_to_num(each.mean, nan=-1.0)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, the best candidate first."""
-        ranked = sorted(self.candidates, key=lambda each: -np.nan_to_num(each.mean, nan=-1.0))
         return {
             "rows": self.rows,
             "frauds": self.frauds,
@@ -77,7 +87,8 @@ class Search:
             "folds": self.folds,
             "failures": list(self.failures),
             "best": self.best.to_dict(),
-            "candidates": [candidate.to_dict() for candidate in ranked],
+            "finals": [finalist.to_dict() for finalist in self.finals],
+            "candidates": [candidate.to_dict() for candidate in self.ranked()],
         }
 
 
@@ -134,7 +145,7 @@ def search(
             raise ModelError(f"none of {candidates} candidates could be fitted: {why}") from exc
     failures = _causes([each.message for each in warned])
     tried = _candidates(randomized.cv_results_, len(usable))
-    whole = [candidate for candidate in tried if not np.isnan(candidate.mean)]
+    whole = [candidate for candidate in tried if not candidate.failed]
     if not whole:
         raise ModelError(f"none of {candidates} candidates could be fitted in every fold: {'; '.join(failures)}")
     if len(whole) < len(tried):
