@@ -72,7 +72,9 @@ def _one(candidate: "Candidate | None", finalist: "Candidate | None", best: "Par
     for each, of in ((candidate, ""), (finalist, "_all_rows")):
         if each is not None:
             by_fold = {f"average_precision{of}_fold_{fold}": score for fold, score in enumerate(each.scores, 1)}
-            figures |= {f"average_precision{of}": each.mean, **by_fold, f"seconds{of}": each.seconds}
+            figures |= {f"average_precision{of}": each.mean, **by_fold}
+    if candidate is not None and candidate.seconds is not None:
+        figures["seconds"] = candidate.seconds
     return Tried(
         params={name: str(value) for name, value in parameters.to_dict().items()},
         metrics={name: value for name, value in figures.items() if not math.isnan(value)},

@@ -4,7 +4,6 @@ A search looks at thinned rows, and there a share of frauds, and with it a leaf'
 something else than on all rows: its winner can lose to the default (docs/training.md).
 """
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -65,7 +64,6 @@ def _judged(
     """Fit and judge in each fold; the scores are NaN from the first fold on that the memory doesn't suffice for."""
     from sklearn.metrics import average_precision_score
 
-    began = time.monotonic()
     scores = [float("nan")] * len(cut)
     for i, (fit, held) in enumerate(cut):
         try:
@@ -74,4 +72,4 @@ def _judged(
             break  # for want of memory: the folds after need more
         booster.set_param({"nthread": threads})
         scores[i] = float(average_precision_score(y[held], margins(booster, X[held])))
-    return Candidate(parameters, tuple(scores), round(time.monotonic() - began, 2))
+    return Candidate(parameters, tuple(scores))

@@ -32,11 +32,14 @@ _CAUSE = re.compile(r"^([\w.]*(?:Error|Exception)\b.*)$", re.MULTILINE)  # a tra
 
 @dataclass(frozen=True)
 class Candidate:
-    """A set of parameters and its average precision in each fold; NaN where the fit failed."""
+    """A set of parameters and its average precision in each fold; NaN where the fit failed.
+
+    `seconds` is what its fits and scores took together, where that is known.
+    """
 
     parameters: Parameters
     scores: tuple[float, ...]
-    seconds: float
+    seconds: float | None = None
 
     @property
     def mean(self) -> float:
