@@ -33,7 +33,7 @@ class Phases:
     _now: str = "features"
     _since: float = field(default_factory=time.monotonic)
 
-    NAMES = {"searching": "search", "fitting": "fit", "calibrating,": "calibrate and judge"}  # noqa: RUF012
+    NAMES = {"searching": "search", "comparing": "finals", "fitting": "fit", "calibrating,": "calibrate and judge"}  # noqa: RUF012
 
     def __call__(self, words: str) -> None:
         """Pass a message on, and begin a phase where it names one."""

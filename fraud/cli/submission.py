@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fraud.registry import Tried
     from fraud.registry.pending import Submission
-    from fraud.training import Trained
-    from fraud.training.search import Search
+    from fraud.training import Parameters, Trained
+    from fraud.training.search import Candidate, Search
 
 
 def submission(trained: "Trained", result: dict[str, Any], asked: dict[str, Any]) -> "Submission":
@@ -57,20 +57,28 @@ def _metrics(result: dict[str, Any]) -> dict[str, float]:
 
 
 def _tried(search: "Search") -> "list[Tried]":
-    """Return the candidates in the order of their trial, the one that was taken marked."""
+    """Return the candidates in the order of their trial and, where it was compared with them, the default."""
+    whole = {each.parameters: each for each in search.finals}
+    tried = [_one(each, whole.pop(each.parameters, None), search.best) for each in search.candidates]
+    return [*tried, *(_one(None, each, search.best) for each in whole.values())]
+
+
+def _one(candidate: "Candidate | None", finalist: "Candidate | None", best: "Parameters") -> "Tried":
+    """Return one set of parameters with the scores that the search and the finals gave it."""
     from fraud.registry import Tried
 
-    best = next(i for i, each in enumerate(search.candidates) if each.parameters == search.best)
-    found = []
-    for i, each in enumerate(search.candidates):
-        by_fold = {f"average_precision_fold_{fold}": score for fold, score in enumerate(each.scores, 1)}
-        figures = {"average_precision": each.mean, **by_fold, "seconds": each.seconds}
-        found.append(
-            Tried(
-                params={name: str(value) for name, value in each.parameters.to_dict().items()},
-                metrics={name: value for name, value in figures.items() if not math.isnan(value)},
-                failed=math.isnan(each.mean),
-                best=i == best,
-            )
-        )
-    return found
+    parameters = next(each.parameters for each in (candidate, finalist) if each is not None)
+    figures: dict[str, float] = {}
+    for each, of in ((candidate, ""), (finalist, "_all_rows")):
+        if each is not None:
+            by_fold = {f"average_precision{of}_fold_{fold}": score for fold, score in enumerate(each.scores, 1)}
+            figures |= {f"average_precision{of}": each.mean, **by_fold}
+    if candidate is not None and candidate.seconds is not None:
+        figures["seconds"] = candidate.seconds
+    return Tried(
+        params={name: str(value) for name, value in parameters.to_dict().items()},
+        metrics={name: value for name, value in figures.items() if not math.isnan(value)},
+        failed=any(each is not None and each.failed for each in (candidate, finalist)),
+        best=parameters == best,
+        default=candidate is None,
+    )

@@ -13,12 +13,16 @@ if TYPE_CHECKING:
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
-    """A candidate: its parameters and figures; `failed` where it could not be fitted in every fold."""
+    """A candidate: its parameters and figures; `failed` where it could not be fitted in every fold.
+
+    `best` was taken; `default` is what is used where nothing is searched.
+    """
 
     params: dict[str, str]
     metrics: dict[str, float]
     failed: bool = False
     best: bool = False
+    default: bool = False
 
 
 def log_candidates(client: "MlflowClient", parent: "Run", candidates: Iterable[Tried]) -> None:
@@ -27,7 +31,8 @@ def log_candidates(client: "MlflowClient", parent: "Run", candidates: Iterable[T
 
     for number, tried in enumerate(candidates, 1):
         tags = {PARENT: parent.info.run_id, "candidate": str(number), "best": str(tried.best).lower()}
-        run = client.create_run(parent.info.experiment_id, run_name=f"candidate {number}", tags=tags)
+        name = "the default" if tried.default else f"candidate {number}"
+        run = client.create_run(parent.info.experiment_id, run_name=name, tags=tags)
         client.log_batch(
             run.info.run_id,
             metrics=[Metric(name, value, run.info.start_time, 0) for name, value in tried.metrics.items()],

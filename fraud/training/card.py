@@ -4,7 +4,10 @@ Source of the form: Mitchell et al., Model Cards for Model Reporting, FAT* 2019.
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
+
+from fraud.training.boosting import Parameters
 
 
 def model_card(report: Mapping[str, Any], facts: Mapping[str, object]) -> str:
@@ -74,12 +77,30 @@ def _searched(search: Mapping[str, Any] | None) -> list[str]:
     if search is None:
         return []
     tried, rows, of = len(search["candidates"]), search["rows"], search["of_rows"]
+    finals = search["finals"]
     return [
-        f"Parameters are the best of {tried} candidates over {search['folds']} folds in time order, by average",
-        f"precision on {rows:,} of {of:,} rows (every fraud, and others thinned evenly over time). The final fit",
-        "took all rows of `fit`.",
+        f"{tried} candidates were tried over {search['folds']} folds in time order, by average precision on",
+        f"{rows:,} of {of:,} rows (every fraud, and others thinned evenly over time). The best of them and the default",
+        "were compared once more, on all rows; the final fit took all rows of `fit`.",
+        "",
+        *_table(
+            ("finalist", "average precision, mean of the folds", "taken"),
+            [(_named(each), _mean(each), "yes" if _named(each) == _named(search["best"]) else "") for each in finals],
+        ),
         "",
     ]
+
+
+def _named(parameters: Mapping[str, Any]) -> str:
+    """Return parameters in words, every number short."""
+    names = [each.name for each in fields(Parameters)]
+    values = [(name.replace("_", " "), parameters[name]) for name in names]
+    return ", ".join(f"{name} {value:.3g}" for name, value in values if value is not None)
+
+
+def _mean(finalist: Mapping[str, Any]) -> str:
+    mean = finalist["average_precision"]
+    return "failed" if mean is None else f"{mean:.4f}"
 
 
 def _confusion(counts: Mapping[str, int]) -> list[tuple[object, ...]]:

@@ -13,6 +13,7 @@ from fraud.features import FEATURE_NAMES, FEATURE_VERSION
 from fraud.model import Bundle
 from fraud.times import format_time
 from fraud.training.boosting import Parameters, Say, fit_booster, quiet
+from fraud.training.finals import finals
 from fraud.training.histograms import reference_histograms
 from fraud.training.parts import MIN_FRAUDS, Part, Shares, split
 from fraud.training.rows import LabelledRows
@@ -76,9 +77,9 @@ def train(
 
     Args:
         rows: in any order of time; they are cut into four parts by it.
-        parameters: the booster's, where nothing is searched.
+        parameters: the booster's; where a search finds better ones on the part `fit`, those.
         threads: 0: all cores.
-        candidates: how many sets of parameters to try on the part `fit`, in the place of `parameters`; 0: none.
+        candidates: how many sets of parameters the search tries; 0: no search.
         say: told each step.
 
     Raises:
@@ -90,7 +91,9 @@ def train(
     matrix = rows.matrix[fit]
     found = None
     if candidates:
-        found = search(matrix, rows.times[fit], rows.frauds[fit], candidates, seed=seed, threads=threads, say=say)
+        known = matrix, rows.times[fit], rows.frauds[fit]
+        found = search(*known, candidates, seed=seed, threads=threads, say=say)
+        found = finals(found, parameters, *known, seed=seed, threads=threads, say=say)
         parameters = found.best
     say(f"fitting {parameters.trees} trees of depth {parameters.depth} to {len(fit):,} rows")
     booster = fit_booster(matrix, rows.frauds[fit], parameters, seed=seed, threads=threads, say=say)

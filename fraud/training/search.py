@@ -32,15 +32,22 @@ _CAUSE = re.compile(r"^([\w.]*(?:Error|Exception)\b.*)$", re.MULTILINE)  # a tra
 
 @dataclass(frozen=True)
 class Candidate:
-    """A set of parameters and its average precision in each fold; NaN where the fit failed."""
+    """A set of parameters and its average precision in each fold; NaN where the fit failed.
+
+    `seconds` is what its fits and scores took together, where that is known.
+    """
 
     parameters: Parameters
     scores: tuple[float, ...]
-    seconds: float
+    seconds: float | None = None
 
     @property
     def mean(self) -> float:
         return float(np.mean(self.scores))
+
+    @property
+    def failed(self) -> bool:
+        return bool(np.isnan(self.mean))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data; a failed fold's score is null."""
@@ -57,6 +64,8 @@ class Search:
         rows: looked at, `frauds` of them frauds, out of `of` rows.
         folds: that judged each candidate.
         failures: why candidates failed, each reason once.
+        finals: the best candidates and the default, compared on all rows (`fraud.training.finals`); `best` is
+            their winner then, and the best of `candidates` before.
     """
 
     candidates: tuple[Candidate, ...]
@@ -66,10 +75,14 @@ class Search:
     of: int
     folds: int = FOLDS
     failures: tuple[str, ...] = ()
+    finals: tuple[Candidate, ...] = ()
+
+    def ranked(self) -> tuple[Candidate, ...]:
+        """Return the candidates, the best first, of equals the earlier; who failed comes last."""
+        return tuple(sorted(self.candidates, key=lambda each: -np.nan_to_num(each.mean, nan=-1.0)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, the best candidate first."""
-        ranked = sorted(self.candidates, key=lambda each: -np.nan_to_num(each.mean, nan=-1.0))
         return {
             "rows": self.rows,
             "frauds": self.frauds,
@@ -77,7 +90,8 @@ class Search:
             "folds": self.folds,
             "failures": list(self.failures),
             "best": self.best.to_dict(),
-            "candidates": [candidate.to_dict() for candidate in ranked],
+            "finals": [finalist.to_dict() for finalist in self.finals],
+            "candidates": [candidate.to_dict() for candidate in self.ranked()],
         }
 
 
@@ -134,7 +148,7 @@ def search(
             raise ModelError(f"none of {candidates} candidates could be fitted: {why}") from exc
     failures = _causes([each.message for each in warned])
     tried = _candidates(randomized.cv_results_, len(usable))
-    whole = [candidate for candidate in tried if not np.isnan(candidate.mean)]
+    whole = [candidate for candidate in tried if not candidate.failed]
     if not whole:
         raise ModelError(f"none of {candidates} candidates could be fitted in every fold: {'; '.join(failures)}")
     if len(whole) < len(tried):

@@ -46,7 +46,7 @@ def defaults(text: str) -> str:
 
 def megabytes(service: dict[str, Any]) -> int:
     """Return a service's limit of memory."""
-    limit = service["deploy"]["resources"]["limits"]["memory"]
+    limit = defaults(service["deploy"]["resources"]["limits"]["memory"])
     return int(limit[:-1]) * _MEMORY[limit[-1]]
 
 

@@ -41,6 +41,6 @@ def test_the_card_has_every_figure_beside_floor_and_oracle(trained: Trained) -> 
     assert f"REVIEW from {report['thresholds']['review']:.4f}" in card
     assert f"| fraud | {report['confusion']['tp']:,} | {report['confusion']['fn']:,} |" in card
     assert "candidates" not in card
-    assert "best of 2 candidates" in model_card(
+    assert "2 candidates were tried over 3 folds" in model_card(
         train(synthetic_rows(), seed=1, threads=1, candidates=2).report(), {"as_of": "x"}
     )
