@@ -68,3 +68,13 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, 
     figures: dict[str, object] = {}
     yield figures.__setitem__
     sys.__stderr__ and sys.__stderr__.write(f"\nfigures: {json.dumps(figures)}\n")
+
+
+# In the order in which a user meets the stack: what a file leaves behind, the next one finds.
+ORDER = ("test_stack", "test_refusals", "test_faults", "test_cluster")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    rank = {here / f"{name}.py": number for number, name in enumerate(ORDER)}
+    items.sort(key=lambda item: rank.get(item.path, -1))
