@@ -55,9 +55,11 @@ class Parameters:
         if self.smote_ratio is not None and not 0 < self.smote_ratio <= 1:
             raise ConfigError(f"{self}: smote_ratio is None or in (0, 1]")
 
-    def for_xgboost(self, rows: int, seed: int) -> dict[str, Any]:
-        """Return XGBoost's parameters for a fit of so many rows."""
-        method = {"tree_method": "exact"} if rows <= EXACT_ROWS else {"tree_method": "hist", "max_bin": MAX_BIN}
+    def for_xgboost(self, rows: int, seed: int, *, exact: bool = True) -> dict[str, Any]:
+        """Return XGBoost's parameters for a fit of so many rows; few are split exactly, unless `exact` is false."""
+        method = (
+            {"tree_method": "exact"} if exact and rows <= EXACT_ROWS else {"tree_method": "hist", "max_bin": MAX_BIN}
+        )
         return {
             "objective": "binary:logistic",
             "base_score": BASE_SCORE,
@@ -77,7 +79,14 @@ class Parameters:
 
 
 def fit_booster(
-    matrix: Matrix, frauds: npt.NDArray[np.bool_], parameters: Parameters, *, seed: int, threads: int, say: Say = quiet
+    matrix: Matrix,
+    frauds: npt.NDArray[np.bool_],
+    parameters: Parameters,
+    *,
+    seed: int,
+    threads: int,
+    exact: bool = True,
+    say: Say = quiet,
 ) -> bytes:
     """Return a booster (UBJ); the same rows, parameters and seed give the same bytes, whatever `threads` is.
 
@@ -85,6 +94,7 @@ def fit_booster(
         matrix: shape (n, features), NaN is null.
         frauds: shape (n,).
         threads: 0: all cores.
+        exact: false: by histograms, however few rows there are.
         say: told the progress every 50 trees.
 
     Raises:
@@ -95,7 +105,8 @@ def fit_booster(
     try:
         if parameters.smote_ratio is not None:
             matrix, frauds = _resampled(matrix, frauds, parameters.smote_ratio, seed, say)
-        return _boosted(matrix, frauds, parameters, seed=seed, threads=threads, say=say)
+        settings = parameters.for_xgboost(len(matrix), seed, exact=exact) | {"nthread": threads}
+        return _boosted(matrix, frauds, parameters.trees, settings, say)
     except (MemoryError, xgboost.core.XGBoostError) as exc:
         if not isinstance(exc, MemoryError) and "bad_alloc" not in str(exc):
             raise
@@ -116,18 +127,19 @@ def _resampled(
     return more
 
 
-def _boosted(
-    matrix: Matrix, frauds: npt.NDArray[np.bool_], parameters: Parameters, *, seed: int, threads: int, say: Say
-) -> bytes:
+def _boosted(matrix: Matrix, frauds: npt.NDArray[np.bool_], trees: int, settings: dict[str, Any], say: Say) -> bytes:
     import xgboost
 
     rows = xgboost.DMatrix(
-        matrix, label=frauds.astype(np.float32), missing=np.nan, feature_names=list(FEATURE_NAMES), nthread=threads
+        matrix,
+        label=frauds.astype(np.float32),
+        missing=np.nan,
+        feature_names=list(FEATURE_NAMES),
+        nthread=settings["nthread"],
     )
-    settings = parameters.for_xgboost(len(matrix), seed) | {"nthread": threads}
     booster = xgboost.Booster(settings, [rows])
-    for tree in range(parameters.trees):
+    for tree in range(trees):
         booster.update(rows, tree)
-        if (tree + 1) % REPORT_EVERY == 0 and tree + 1 < parameters.trees:
-            say(f"{tree + 1} of {parameters.trees} trees")
+        if (tree + 1) % REPORT_EVERY == 0 and tree + 1 < trees:
+            say(f"{tree + 1} of {trees} trees")
     return bytes(booster.save_raw("ubj"))

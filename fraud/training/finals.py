@@ -1,7 +1,8 @@
-"""A search's last word: its best candidates and the default, once more, on all rows and as the final fit will be.
+"""A search's last word: its best candidates and the default, once more, on all rows.
 
 A search looks at thinned rows, and there a share of frauds, and with it a leaf's weight and SMOTE's ratio, mean
-something else than on all rows: its winner can lose to the default (docs/training.md).
+something else than on all rows: its winner can lose to the default (docs/training.md). Fits are the final one's,
+but by histograms also where that one is exact: all finalists alike, in an eighth of the time.
 """
 
 from dataclasses import replace
@@ -67,9 +68,10 @@ def _judged(
     scores = [float("nan")] * len(cut)
     for i, (fit, held) in enumerate(cut):
         try:
-            booster = load_booster(fit_booster(X[fit], y[fit], parameters, seed=seed, threads=threads), FEATURE_NAMES)
+            fitted = fit_booster(X[fit], y[fit], parameters, seed=seed, threads=threads, exact=False)
         except ModelError:
             break  # for want of memory: the folds after need more
+        booster = load_booster(fitted, FEATURE_NAMES)
         booster.set_param({"nthread": threads})
         scores[i] = float(average_precision_score(y[held], margins(booster, X[held])))
     return Candidate(parameters, tuple(scores))
