@@ -171,6 +171,7 @@ class Session:
         Raises:
             ServiceError: the JVM doesn't start; its own words stand above, on stderr.
         """
+        from py4j.protocol import Py4JError
         from pyspark import SparkConf, SparkContext
         from pyspark.errors import PySparkException
         from pyspark.java_gateway import launch_gateway
@@ -188,16 +189,16 @@ class Session:
             with held_back():  # a launch that is interrupted would leave a JVM that nobody knows
                 self._gateway = launch_gateway(conf=conf, popen_kwargs={"start_new_session": True})  # type: ignore[no-untyped-call]
             context = SparkContext(conf=conf, gateway=self._gateway)
+            self.spark: SparkSession = SparkSession(context)
         except BaseException as exc:
             if self._gateway is not None:
                 self._gateway.proc.kill()
-            if isinstance(exc, PySparkException):
-                raise ServiceError(f"Spark doesn't start: {exc}") from exc
+            if isinstance(exc, (PySparkException, Py4JError)):
+                raise ServiceError(_why_not(settings, exc)) from exc
             raise
         finally:
             # SparkContext takes SIGINT for itself; ending in order is the job's.
             signal.signal(signal.SIGINT, interrupted)
-        self.spark: SparkSession = SparkSession(context)
         self.ui = context.uiWebUrl
 
     def close(self, timeout: float = 4.0) -> None:
@@ -220,6 +221,17 @@ class Session:
             self.spark.stop()
         with suppress(Exception):
             self._gateway.shutdown()
+
+
+def _why_not(settings: Settings, exc: Exception) -> str:
+    """Say why Spark doesn't start; a cluster that doesn't answer looks like a session that somebody stopped."""
+    if settings.spark_master.startswith("local"):
+        return f"Spark doesn't start: {exc}"
+    said = " ".join(str(exc).split())[:200]
+    return (
+        f"Spark doesn't start on {settings.spark_master}: is that its master's address, does it have free workers, and "
+        f"do they reach this driver by the name {settings.spark_host} (FRAUD_SPARK_HOST)? Spark says: {said}"
+    )
 
 
 def _code() -> list[str]:

@@ -15,6 +15,8 @@ from fraud.settings import Settings
 from tests import servers
 from tests.compose import engine
 
+FIGURES = pytest.StashKey[dict[str, object]]()
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -63,11 +65,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory, record: Callable[[str, objec
 
 
 @pytest.fixture(scope="session")
-def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, object], None]]:
+def record(request: pytest.FixtureRequest) -> Callable[[str, object], None]:
     """Keep figures; at the end they are printed as one JSON line."""
-    figures: dict[str, object] = {}
-    yield figures.__setitem__
-    sys.__stderr__ and sys.__stderr__.write(f"\nfigures: {json.dumps(figures)}\n")
+    return request.config.stash.setdefault(FIGURES, {}).__setitem__
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if figures := config.stash.get(FIGURES, {}):
+        terminalreporter.write_line(f"figures: {json.dumps(figures)}")
 
 
 # In the order in which a user meets the stack: what a file leaves behind, the next one finds.

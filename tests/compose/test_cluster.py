@@ -16,7 +16,7 @@ from tests.servers import wait_for
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1_800)]
 
-MASTER = "spark://spark-master:7077"
+MASTER = "spark://spark:7077"
 JOBS = ("stream", "archive")
 BACKLOG, RATE = 60_000, 4_000
 

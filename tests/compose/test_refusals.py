@@ -2,15 +2,18 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
+import tempfile
 import time
+from collections.abc import Mapping
 
 import pytest
 
 from tests.compose import engine
 from tests.compose.conftest import Stack
-from tests.servers import REPOSITORY
+from tests.servers import REPOSITORY, wait_for
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 
@@ -62,6 +65,41 @@ def test_a_port_that_is_taken_is_named(stack: Stack) -> None:
             engine.run("docker", "compose", "--project-name", PROBE, "down", "--volumes")
     assert taken in said
     assert "address already in use" in said or "already allocated" in said
+
+
+def changed(service: str, how: Mapping[str, object], **variables: str) -> str:
+    """Start a service of a project of its own, then again with changes; return its log of some seconds later."""
+    words = ["docker", "compose", "--project-name", PROBE]
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as override:
+        json.dump({"services": {service: how}}, override)
+        override.flush()
+        with_it = [*words, "--file", "docker-compose.yml", "--file", override.name]
+        named = ("env", *(f"{name}={value}" for name, value in variables.items()))
+        try:
+            engine.run(*named, *words, "up", "--detach", "--wait", service)
+            engine.run(*named, *with_it, "up", "--detach", service)
+
+            def restarted() -> bool:
+                asked = ("docker", "inspect", "--format", "{{.RestartCount}}", f"{PROBE}-{service}-1")
+                return int(engine.run(*asked)) > 0
+
+            wait_for(f"{service} ends and is started again", restarted, 120, every=1)
+            state = engine.run("docker", "inspect", "--format", "{{json .State}}", f"{PROBE}-{service}-1")
+            return state + engine.run(*named, *with_it, "logs", service)
+        finally:
+            engine.run(*named, *words, "down", "--volumes")
+
+
+def test_a_volume_of_another_cluster_is_refused_by_kafka_and_named(stack: Stack) -> None:
+    other = "b3RoZXItY2x1c3Rlci1pZA"
+    said = changed("kafka", {"environment": {"CLUSTER_ID": other}}, KAFKA_PORT="0")
+    assert re.search(rf"Invalid cluster\.id in: .*Expected {other}, but read", said), said[-2_000:]
+
+
+def test_too_little_memory_ends_as_the_runbook_says(stack: Stack) -> None:
+    tight = {"deploy": {"resources": {"limits": {"memory": "48M"}}}}
+    said = changed("kafka", tight, KAFKA_PORT="0")
+    assert '"OOMKilled":true' in said or '"ExitCode":137' in said, said[:2_000]
 
 
 def test_a_wrong_key_of_s3_is_found_by_doctor(stack: Stack) -> None:
