@@ -17,10 +17,20 @@ UV = $(shell command -v uv || echo $(CURDIR)/.uv/bin/uv)
 TWO := -n 2 --dist loadfile
 STAMP := $(VENV)/.installed
 
+COMPOSE = docker compose
+# A cluster for the jobs, where SPARK_MASTER names it.
+PROFILES = --profile flower $(if $(filter spark://%,$(SPARK_MASTER)),--profile cluster)
+
+PY := --python-version 3.11
+LOCK = $(UV) pip compile -q --universal --generate-hashes
+IMAGE_LOCK = $(LOCK) --no-annotate $(PY) --override requirements/overrides.txt -c requirements/all.txt
+RETRAIN := model training lake registry
+JOBS := $(RETRAIN) spark producer postgres
+
 .PHONY: help
 help: ## Show this list
 	@echo "Real-time payment fraud detection. A first look: make demo"
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 	@echo "Everything else: $(BIN)/fraud-detect --help. Settings: FRAUD_… in the environment or in .env (.env.example)"
 
 .PHONY: setup
@@ -40,7 +50,7 @@ check: $(STAMP) ## Lint, types and every test that needs no server (3 minutes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check -q .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not server" $(TWO)
+	$(BIN)/python -m pytest -m "not server and not compose" $(TWO)
 
 .PHONY: test
 test: check ## check, then the tests against real servers on loopback (half an hour)
@@ -66,10 +76,37 @@ doctor: $(STAMP) ## Say what is wrong with what runs, and what to do
 bench: $(STAMP) ## Measure the stream on this machine
 	@$(BIN)/fraud-detect bench stream
 
+.PHONY: env
+env: ## Docker Compose: write .env with random secrets; one that exists stays as it is
+	@$(PYTHON) -m fraud.stack.env_file
+
+.PHONY: compose-up
+compose-up: ## Docker Compose: build the images, start everything, return when all is healthy
+	$(COMPOSE) $(PROFILES) up --detach --build --wait --wait-timeout 900
+
+.PHONY: compose-down
+compose-down: ## Docker Compose: stop everything; the volumes stay (docker compose down -v removes them)
+	$(COMPOSE) --profile '*' down
+
+.PHONY: compose-logs
+compose-logs: ## Docker Compose: follow the logs (SERVICE=stream: of one)
+	$(COMPOSE) --profile '*' logs --follow --tail 100 $(SERVICE)
+
+.PHONY: compose-doctor
+compose-doctor: ## Docker Compose: say what is wrong inside the stack, and what to do
+	@$(COMPOSE) run --rm --no-deps doctor
+
+.PHONY: test-compose
+test-compose: $(STAMP) ## Docker Compose: bring the shipped file up, drive it from outside, kill parts of it (25 minutes)
+	$(BIN)/python -m pytest tests/compose -m compose -v -n 0
+
 .PHONY: lock
-lock: $(STAMP) ## Resolve the dependencies again
-	$(UV) pip compile -q --universal --generate-hashes --all-extras --group dev --python-version 3.11 \
-	  --override requirements/overrides.txt pyproject.toml -o requirements/all.txt
+lock: $(STAMP) ## Resolve the dependencies again: of development, then of each image, which takes over all.txt's versions
+	$(LOCK) --all-extras --group dev $(PY) --override requirements/overrides.txt pyproject.toml -o requirements/all.txt
+	$(IMAGE_LOCK) $(addprefix --extra ,$(JOBS)) pyproject.toml -o requirements/jobs.txt
+	$(IMAGE_LOCK) $(addprefix --extra ,$(RETRAIN)) pyproject.toml -o requirements/retrain.txt
+	$(IMAGE_LOCK) requirements/mlflow.in -o requirements/mlflow.txt
+	$(LOCK) --no-annotate $(PY) requirements/tools.in -o requirements/tools.txt
 
 .PHONY: docs
 docs: $(STAMP) ## Write schemas/ and the generated pages of docs/ again

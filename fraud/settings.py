@@ -59,6 +59,13 @@ class Settings(BaseSettings):
     min_judged_frauds: int = Field(100, ge=1, description="Fewer frauds than this decide nothing.")
 
     airflow_uri: str = Field("http://127.0.0.1:8080", description="Airflow's address; `up` starts it on its port.")
+    airflow_password: SecretStr | None = Field(
+        None, description="Its user `admin`'s password. Empty: the embedded Airflow's own."
+    )
+
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL that `doctor` looks into, postgresql://user:password@host/db; empty: none."
+    )
 
     store_url: str = Field(
         "lmdb:", description="The online store: `lmdb:` (under home), `lmdb:/path` or `redis://host:port/db`."
@@ -70,9 +77,16 @@ class Settings(BaseSettings):
     )
 
     spark_master: str = Field("local[2,4]", description="Spark's master; two cores, four tries a task.")
+    spark_host: str = Field(
+        "127.0.0.1",
+        description="The jobs' name for a cluster's workers; unless it is loopback, they listen everywhere.",
+    )
     spark_ui_port: int = Field(4040, ge=0, le=65535, description="The Spark UI of the score job.")
     archive_ui_port: int = Field(4041, ge=0, le=65535, description="The Spark UI of the archive job.")
     spark_driver_memory: str = Field("1g", description="The JVM's heap.")
+    spark_executors: int = Field(2, ge=1, description="How many executors each job takes of a cluster.")
+    spark_executor_cores: int = Field(1, ge=1, description="An executor's cores.")
+    spark_executor_memory: str = Field("640m", description="An executor's heap; Python comes on top, 0.5 GB.")
     score_profile: Literal["latency", "throughput"] = Field(
         "latency", description="Micro-batches: small and soon, or large and cheap."
     )

@@ -20,6 +20,8 @@ from fraud.errors import ServiceError
 from fraud.settings import Settings
 from spark_jobs.stop import held_back
 
+LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"  # noqa: S104
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -51,9 +53,10 @@ def options(settings: Settings, jars: list[Path]) -> dict[str, str]:
         # Files, so nothing is resolved or downloaded at start.
         "spark.jars": ",".join(str(jar) for jar in jars),
         "spark.driver.memory": settings.spark_driver_memory,
-        # Everything listens on loopback: the UI and the block manager ask for no password.
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.host": "127.0.0.1",
+        # Everything listens on loopback, the UI and the block manager ask for no password; elsewhere (a container,
+        # a cluster) the network around them decides who reaches them.
+        "spark.driver.bindAddress": listens_on(settings),
+        "spark.driver.host": settings.spark_host,
         "spark.ui.port": str(settings.spark_ui_port),
         # A taken port is the next one up; the job prints which.
         "spark.port.maxRetries": "16",
@@ -99,7 +102,26 @@ def options(settings: Settings, jars: list[Path]) -> dict[str, str]:
         "spark.executorEnv.PYTHONPATH": os.pathsep.join(_code()),
         "spark.executorEnv.OMP_NUM_THREADS": "1",
         "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
+        **_cluster(settings),
     }
+
+
+def _cluster(settings: Settings) -> dict[str, str]:
+    """Return a job's share of a cluster: the first application would take all of a standalone one's cores."""
+    if settings.spark_master.startswith("local"):
+        return {}
+    executors, cores = settings.spark_executors, settings.spark_executor_cores
+    return {
+        "spark.executor.instances": str(executors),
+        "spark.executor.cores": str(cores),
+        "spark.cores.max": str(executors * cores),
+        "spark.executor.memory": settings.spark_executor_memory,
+    }
+
+
+def listens_on(settings: Settings) -> str:
+    """Return the address on which the driver listens."""
+    return LOOPBACK if settings.spark_host in (LOOPBACK, "localhost") else EVERYWHERE
 
 
 def source_options(settings: Settings, topic: str, starting: Mapping[int, int]) -> dict[str, str]:
@@ -149,6 +171,7 @@ class Session:
         Raises:
             ServiceError: the JVM doesn't start; its own words stand above, on stderr.
         """
+        from py4j.protocol import Py4JError
         from pyspark import SparkConf, SparkContext
         from pyspark.errors import PySparkException
         from pyspark.java_gateway import launch_gateway
@@ -159,23 +182,23 @@ class Session:
 
         chosen = {**options(settings, spark_jars(settings)), **(changes or {})}
         conf = SparkConf(loadDefaults=False).setAll(list(chosen.items()))
-        _environment(java(settings).path)
+        _environment(java(settings).path, listens_on(settings))
         interrupted = signal.getsignal(signal.SIGINT)
         self._gateway: Any = None
         try:
             with held_back():  # a launch that is interrupted would leave a JVM that nobody knows
                 self._gateway = launch_gateway(conf=conf, popen_kwargs={"start_new_session": True})  # type: ignore[no-untyped-call]
             context = SparkContext(conf=conf, gateway=self._gateway)
+            self.spark: SparkSession = SparkSession(context)
         except BaseException as exc:
             if self._gateway is not None:
                 self._gateway.proc.kill()
-            if isinstance(exc, PySparkException):
-                raise ServiceError(f"Spark doesn't start: {exc}") from exc
+            if isinstance(exc, (PySparkException, Py4JError)):
+                raise ServiceError(_why_not(settings, exc)) from exc
             raise
         finally:
             # SparkContext takes SIGINT for itself; ending in order is the job's.
             signal.signal(signal.SIGINT, interrupted)
-        self.spark: SparkSession = SparkSession(context)
         self.ui = context.uiWebUrl
 
     def close(self, timeout: float = 4.0) -> None:
@@ -200,19 +223,30 @@ class Session:
             self._gateway.shutdown()
 
 
+def _why_not(settings: Settings, exc: Exception) -> str:
+    """Say why Spark doesn't start; a cluster that doesn't answer looks like a session that somebody stopped."""
+    if settings.spark_master.startswith("local"):
+        return f"Spark doesn't start: {exc}"
+    said = " ".join(str(exc).split())[:200]
+    return (
+        f"Spark doesn't start on {settings.spark_master}: is that its master's address, does it have free workers, and "
+        f"do they reach this driver by the name {settings.spark_host} (FRAUD_SPARK_HOST)? Spark says: {said}"
+    )
+
+
 def _code() -> list[str]:
     """Return the folder that holds our packages."""
     return [str(Path(__file__).resolve().parent.parent)]
 
 
-def _environment(java_home: Path) -> None:
+def _environment(java_home: Path, address: str) -> None:
     """Set what the launcher reads from the environment and nowhere else."""
     os.environ["JAVA_HOME"] = str(java_home)
     # Else workers take the system's `python3`.
     os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    # Else Spark asks for the machine's name, and warns or fails where it can't be resolved.
-    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    # Where the UI listens; else Spark asks for the machine's name, and warns or fails where it can't be resolved.
+    os.environ["SPARK_LOCAL_IP"] = address
     # Another Spark on this machine must not lend its scripts or its configuration.
     os.environ.pop("SPARK_HOME", None)
     os.environ.pop("SPARK_CONF_DIR", None)

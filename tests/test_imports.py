@@ -105,6 +105,7 @@ ENVIRONMENT = {
     "fraud.cli.bench": "OpenMP reads how its threads wait from there, when it is loaded",
     "fraud.cli.bench_train": "OpenMP reads how its threads wait from there, when it is loaded",
     "fraud.stack.java": "JAVA_HOME and SSL_CERT_FILE are the machine's",
+    "fraud.stack.health": "an entry point: a container's health check",
     "fraud.stack.child": "a child inherits the process's, with its own on top",
     "fraud.stack.supervisord": "a child inherits the process's, with its own on top",
     "fraud.demo.commands": "a child inherits the process's, with its own on top",
@@ -115,6 +116,7 @@ ENVIRONMENT = {
 # Who asks the wall clock beside the command line and what it runs; everywhere else time is an argument.
 CLOCK = {
     "fraud.stack.jobs": "asks whether the job's lease holds now",
+    "fraud.stack.health": "an entry point: whether a lease holds now",
     "spark_jobs.task": "an entry point: when a slice is decided",
     "spark_jobs.score": "an entry point: leases and marks of the driver",
     "spark_jobs.archive": "an entry point: the driver's lease",

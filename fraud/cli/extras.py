@@ -15,6 +15,7 @@ EXTRAS = {
     "mlflow": "registry",
     "pandas": "registry",
     "psutil": "stack",
+    "psycopg2": "postgres",
     "py4j": "spark",
     "pyspark": "spark",
     "requests": "registry",

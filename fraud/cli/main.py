@@ -53,6 +53,7 @@ def main() -> None:
 # Importing a module registers its commands, in the order in which `--help` lists them.
 for _module in (
     "stack",
+    "topics",
     "data",
     "produce",
     "consume",

@@ -2,7 +2,7 @@
 
 It changes nothing and starts nothing. The checks of one part stand together: here those of the machine (Java,
 jars, disk, ports, processes), in `doctor_services` those of what runs on it, in `doctor_loop` those of what
-brings labels back: the archive job and Airflow.
+brings labels back: the archive job and Airflow; `doctor_database` looks into their PostgreSQL.
 """
 
 import shutil
@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from fraud.settings import PREFIX, Settings
+from fraud.stack import doctor_database as database
 from fraud.stack import doctor_loop as loop
 from fraud.stack import doctor_services as services
 from fraud.stack import jars, ports, processes
@@ -34,6 +35,7 @@ def examine(settings: Settings, now: int) -> Iterator[Finding]:
         "kafka": partial(services.kafka, settings),
         "s3": partial(services.s3, settings),
         "mlflow": partial(services.mlflow, settings),
+        "postgres": partial(database.postgres, settings),
         "store": partial(services.store, settings, now),
         "positions": partial(services.positions, settings),
         "score": partial(services.score, settings, now),
@@ -49,7 +51,8 @@ def _java(settings: Settings) -> Iterator[Finding]:
 
 
 def _jars(settings: Settings) -> Iterator[Finding]:
-    for name in ("kafka", "spark"):
+    # A broker elsewhere has jars of its own.
+    for name in ("kafka", "spark") if services.is_local(settings, "kafka_bootstrap") else ("spark",):
         folder = jars.folder(settings, name)
         wrong = jars.damaged(settings, name)
         if wrong:

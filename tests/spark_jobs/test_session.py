@@ -16,6 +16,19 @@ def test_everything_listens_on_loopback() -> None:
     assert options["spark.driver.bindAddress"] == options["spark.driver.host"] == "127.0.0.1"
 
 
+def test_elsewhere_the_driver_is_reached_by_its_name() -> None:
+    options = session.options(Settings.load({}, home=Path("home"), spark_host="stream"), [])
+    assert options["spark.driver.host"] == "stream"
+    assert options["spark.driver.bindAddress"] == "0.0.0.0"
+
+
+def test_a_job_takes_its_share_of_a_cluster_and_all_of_a_machine() -> None:
+    assert "spark.cores.max" not in session.options(SETTINGS, [])
+    cluster = Settings.load({}, home=Path("home"), spark_master="spark://master:7077", spark_executors=3)
+    options = session.options(cluster, [])
+    assert (options["spark.cores.max"], options["spark.executor.cores"]) == ("3", "1")
+
+
 def test_jars_are_files_and_scratch_lies_in_the_home() -> None:
     options = session.options(SETTINGS, [Path("/a/one.jar"), Path("/a/two.jar")])
     assert options["spark.jars"] == "/a/one.jar,/a/two.jar"

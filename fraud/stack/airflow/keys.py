@@ -29,7 +29,9 @@ def password_file(settings: Settings) -> Path:
 
 
 def password(settings: Settings) -> str | None:
-    """Return the password of `admin`; None before Airflow was started the first time."""
+    """Return the password of `admin`: the settings', else the embedded server's; None before its first start."""
+    if settings.airflow_password is not None:
+        return settings.airflow_password.get_secret_value()
     try:
         return str(json.loads(password_file(settings).read_text())[USER])
     except FileNotFoundError:
@@ -38,8 +40,11 @@ def password(settings: Settings) -> str | None:
 
 def keys(settings: Settings) -> dict[str, str]:
     """Return the keys as the variables that Airflow reads; make them, and the password, where there are none."""
+    given = settings.airflow_password
+    if given is not None:
+        password_file(settings).unlink(missing_ok=True)
     made = "".join(secrets.choice(_ALPHABET) for _ in range(_PASSWORD_LENGTH))
-    _made_once(password_file(settings), {USER: made})
+    _made_once(password_file(settings), {USER: made if given is None else given.get_secret_value()})
     return _made_once(
         folder(settings) / "keys.json",
         {
