@@ -82,7 +82,7 @@ RUN VIRTUAL_ENV=/opt/fraud /tools/bin/uv pip install --quiet --compile-bytecode 
 
 FROM ${AIRFLOW} AS airflow
 COPY --from=airflow-environment /opt/fraud /opt/fraud
-COPY dags /opt/airflow/dags
+COPY --chmod=755 dags /opt/airflow/dags
 ENV FRAUD_COMMAND=/opt/fraud/bin/fraud-detect \
     FRAUD_HOME=/tmp/fraud \
     NUMBA_CACHE_DIR=/tmp/fraud/numba \

@@ -61,8 +61,9 @@ def find(bootstrap: str, lake: Lake, topic: bus.TopicState) -> Found:
         refused = _both(bootstrap, lake, cut, REJECTIONS, [*_AT, "source_topic", "broker_time"]).filter(
             pl.col("source_topic") == TRANSACTIONS.topic
         )
-        if since is not None:
-            refused = refused.filter(pl.col("broker_time") >= since)
+        # A rejection doesn't say of which topic of that name its source was: what is older than this topic's first
+        # accepted transaction was about another one, and where there is none, everything was.
+        refused = refused.limit(0) if since is None else refused.filter(pl.col("broker_time") >= since)
         rejected = refused.rename(_AT).select(SOURCE).unique().collect()
         counted = (
             lake.at(PROFILE_CHANGES, cut)

@@ -53,7 +53,7 @@ def postgres(settings: Settings, longest: float = OPEN_SECONDS) -> Iterator[Find
         why = _without_password(" ".join(str(exc).split()), url)
         raise ServiceError(
             f"PostgreSQL at {shown} refuses ({why}); is it up, and does FRAUD_DATABASE_URL fit it? Under Docker "
-            "Compose `docker compose up -d postgres-init` makes its roles' passwords what .env says"
+            "Compose `docker compose up -d` makes its roles' passwords, and their clients', what .env says"
         ) from exc
 
 

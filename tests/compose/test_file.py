@@ -21,6 +21,11 @@ ONCE = {name for name in ALL if name.endswith("-init")} | {"cli", "doctor"}
 RUNNING = sorted(set(ALL) - ONCE)
 MINE = ("stream", "archive", "producer", "kafka-init", "cli", "doctor")
 EIGHT_GB = 8 * 1024
+# Settings that differ by service, or that mean nothing in a container.
+SERVICES_OWN = {
+    *("home", "java_home", "store_map_mb", "s3_region", "s3_access_key", "s3_secret_key"),
+    *("airflow_password", "database_url", "spark_host", "spark_ui_port", "archive_ui_port"),
+}
 
 
 def test_the_file_is_what_the_specification_asks_for() -> None:
@@ -93,7 +98,7 @@ def test_every_service_is_bounded_and_has_no_right_that_it_needs_not(name: str) 
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["restart"] == (
-        "no" if name in ("cli", "doctor") else "on-failure" if name in ONCE else "unless-stopped"
+        "no" if name in ("cli", "doctor") else "on-failure:5" if name in ONCE else "unless-stopped"
     )
     # Kafka's and Airflow's images write their configuration where their programs are.
     assert service.get("read_only", False) or service["image"].startswith(("apache/kafka", "fraud-detect/airflow"))
@@ -138,6 +143,7 @@ def test_settings_that_a_person_may_change_reach_the_jobs() -> None:
         given = str(passed.get(variable, ""))
         if f"${{{variable}" in given and field not in ("topic_partitions", "spark_driver_memory"):
             assert file.defaults(given) == str(info.default), variable
+        assert variable in passed or field in SERVICES_OWN, f"{variable} in .env reaches nobody under Compose"
     assert file.environment("stream")["FRAUD_TOPIC_PARTITIONS"] == "8"
 
 
@@ -180,5 +186,6 @@ def test_what_images_need_is_let_into_the_build_and_nothing_else() -> None:
         for path in (file.DOCKERFILES[0], file.DOCKERFILES[2])
         for words in re.findall(r"(?m)^COPY ((?:(?!--from).)*)$", path.read_text(encoding="utf-8"))
         for word in words.split()[:-1]
+        if not word.startswith("--")
     }
     assert kept == copied

@@ -168,6 +168,7 @@ def test_the_dag_runs_through_airflows_rest_api_and_celery(stack: Stack) -> None
     worker = engine.container("worker")[:12]
     query = "SELECT task_id || ' ' || hostname FROM task_instance WHERE run_id = '" + run + "'"
     ran = engine.compose("exec", "-T", "postgres", "psql", "-U", "postgres", "-d", "airflow", "-Atc", query)
+    assert ran
     for line in ran.splitlines():
         assert worker in line, ran
     login = base64.b64encode(f"admin:{engine.secrets()['FLOWER_PASSWORD']}".encode()).decode()

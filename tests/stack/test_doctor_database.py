@@ -144,7 +144,7 @@ def test_connections_that_run_out_are_a_warning(server: str) -> None:
 def test_a_refusal_says_why_and_shows_no_password(server: str, wrong: dict[str, str], words: str) -> None:
     initialised(server)
     url = as_role(server, "doctor", wrong.get("database", "postgres"), wrong.get("password"))
-    with pytest.raises(ServiceError, match="docker compose up -d postgres-init") as refused:
+    with pytest.raises(ServiceError, match="`docker compose up -d` makes") as refused:
         looked(url)
     assert words in str(refused.value)
     assert "not-it" not in str(refused.value)
