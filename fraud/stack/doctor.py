@@ -14,6 +14,7 @@ from fraud.settings import PREFIX, Settings
 from fraud.stack import doctor_database as database
 from fraud.stack import doctor_loop as loop
 from fraud.stack import doctor_services as services
+from fraud.stack import doctor_words as words
 from fraud.stack import jars, ports, processes
 from fraud.stack.finding import Finding, findings, ok, problem, warning
 from fraud.stack.java import java
@@ -52,7 +53,7 @@ def _java(settings: Settings) -> Iterator[Finding]:
 
 def _jars(settings: Settings) -> Iterator[Finding]:
     # A broker elsewhere has jars of its own.
-    for name in ("kafka", "spark") if services.is_local(settings, "kafka_bootstrap") else ("spark",):
+    for name in ("kafka", "spark") if words.is_local(settings, "kafka_bootstrap") else ("spark",):
         folder = jars.folder(settings, name)
         wrong = jars.damaged(settings, name)
         if wrong:
@@ -101,7 +102,7 @@ def _ports(settings: Settings) -> Iterator[Finding]:
     uis = [("spark_ui_port", settings.spark_ui_port), ("archive_ui_port", settings.archive_ui_port)]
     for field, port in [*named, *uis]:
         setting = f"{PREFIX}{field.upper()}"
-        if not services.is_local(settings, field) or port == 0:
+        if not words.is_local(settings, field) or port == 0:
             continue
         if not ports.is_open(port):
             yield problem("ports", f"nothing listens on {port} ({setting}); `fraud-detect up` starts what should")

@@ -7,7 +7,7 @@ from typing import Any
 from fraud import bus
 from fraud.settings import Settings
 from fraud.stack import airflow as server
-from fraud.stack.doctor_services import is_away
+from fraud.stack import doctor_words as words
 from fraud.stack.finding import Finding, ok, problem, warning
 from fraud.stack.stored import is_held, opened
 from fraud.store.leases import ARCHIVE
@@ -21,22 +21,22 @@ PARTS = {"scheduler": "airflow-scheduler", "dag_processor": "airflow-dag-process
 
 def archive(settings: Settings, now: int) -> Iterator[Finding]:
     """Tell whether the archive job runs, and how far the lake is behind the topics; `now` in ms."""
-    log = settings.logs.absolute() / "archive.log"
     with opened(settings) as found:
         lease = None if found is None else found.histories.leases().get(ARCHIVE)
     if lease is None or not is_held(lease, now):
         yield problem(
             "archive",
             "no archive job runs, so no label comes back and merchants' profiles grow old: nobody living holds the "
-            f"store's lease `{ARCHIVE}`; `fraud-detect up` starts it, its log is {log}",
+            f"store's lease `{ARCHIVE}`; {words.start(settings, ARCHIVE)} starts it, its log is "
+            f"{words.log(settings, ARCHIVE)}",
         )
         return
     yield ok("archive", f"the job runs, pid {lease.pid}")
-    if is_away(settings, "kafka_bootstrap"):
+    if words.is_away(settings, "kafka_bootstrap"):
         return
     last = newest_progress(settings)
     ends = {topic.name: bus.end_offsets(settings.kafka_bootstrap, topic.name) for topic in bus.topics(settings)}
-    yield lag(last, ends, now, str(log))
+    yield lag(last, ends, now, words.log(settings, ARCHIVE))
 
 
 def newest_progress(settings: Settings) -> dict[str, Any] | None:
@@ -76,13 +76,13 @@ def lag(last: dict[str, Any] | None, ends: dict[str, dict[int, int]], now: int, 
 
 def airflow(settings: Settings) -> Iterator[Finding]:
     """Look at the parts' heartbeats, the DAGs that can't be read, and how the last retraining ended."""
-    if is_away(settings, "airflow_uri"):
+    if words.is_away(settings, "airflow_uri"):
         return
     health = server.health(settings)
     late = [part for part in PARTS if health.get(part) != "healthy"]
     for part in late:
-        log = settings.logs.absolute() / f"{PARTS[part]}.log"
-        yield problem("airflow", f"no heartbeat of {PARTS[part]}: nothing is retrained. Its log is {log}")
+        where = words.log(settings, PARTS[part])
+        yield problem("airflow", f"no heartbeat of {PARTS[part]}: nothing is retrained. Its log is {where}")
     if not late:
         yield ok("airflow", "scheduler and DAG processor are healthy")
     for told in server.import_errors(settings):

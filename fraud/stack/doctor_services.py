@@ -11,9 +11,10 @@ from fraud.errors import ServiceError
 from fraud.registry.connection import MODEL
 from fraud.s3 import BUCKETS, s3_client
 from fraud.settings import Settings, without_secrets
+from fraud.stack import doctor_words as words
 from fraud.stack.finding import Finding, ok, problem, warning
 from fraud.stack.jobs import is_at_work
-from fraud.stack.ports import LOOPBACK, is_open
+from fraud.stack.ports import LOOPBACK
 from fraud.stack.stored import is_held, opened
 from fraud.store.base import Pointer, Store
 from fraud.store.leases import SCORE
@@ -23,22 +24,9 @@ ALIAS = "Production"
 TRAIN = "`fraud-detect train --from DIR` makes one, `fraud-detect promote` puts it there"
 
 
-def is_local(settings: Settings, field: str) -> bool:
-    """Tell whether an address setting names this machine's loopback."""
-    value = str(getattr(settings, field))
-    if field.endswith("_port"):
-        return True
-    return urlsplit(value if "//" in value else f"//{value}").hostname in (LOOPBACK, "localhost")
-
-
-def is_away(settings: Settings, field: str) -> bool:
-    """Tell whether nobody listens; the finding about the port says so already."""
-    return is_local(settings, field) and not is_open(settings.port(field))
-
-
 def kafka(settings: Settings) -> Iterator[Finding]:
     """Compare the topics with what they should be."""
-    if is_away(settings, "kafka_bootstrap"):
+    if words.is_away(settings, "kafka_bootstrap"):
         return
     wrong = bus.topic_problems(settings)
     yield from (problem("kafka", message) for message in wrong)
@@ -50,7 +38,7 @@ def s3(settings: Settings) -> Iterator[Finding]:
     """Look for the buckets."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    if is_away(settings, "s3_endpoint"):
+    if words.is_away(settings, "s3_endpoint"):
         return
     try:
         present = {bucket["Name"] for bucket in s3_client(settings).list_buckets()["Buckets"]}
@@ -61,14 +49,14 @@ def s3(settings: Settings) -> Iterator[Finding]:
         ) from exc
     missing = [bucket for bucket in BUCKETS if bucket not in present]
     for bucket in missing:
-        yield problem("s3", f"the bucket {bucket} is missing; `fraud-detect up` makes it again, empty")
+        yield problem("s3", f"the bucket {bucket} is missing; {words.make_buckets(settings)} makes it again, empty")
     if not missing:
         yield ok("s3", f"the buckets {' and '.join(BUCKETS)} are there")
 
 
 def mlflow(settings: Settings) -> Iterator[Finding]:
     """Compare who holds the alias Production with what the online store serves."""
-    if is_away(settings, "mlflow_uri"):
+    if words.is_away(settings, "mlflow_uri"):
         return
     version = production(settings)
     with opened(settings) as store:
@@ -93,7 +81,7 @@ def serving(settings: Settings, version: str | None, pointer: Pointer | None) ->
         return problem(
             "mlflow",
             f"{ALIAS} is version {version} of {MODEL}, but the store serves {served}: is the score job running, "
-            f"and what does the watcher say in {settings.logs.absolute() / 'score.log'}?",
+            f"and what does the watcher say in {words.log(settings, SCORE)}?",
         )
     return ok("mlflow", f"version {version} of {MODEL} is in {ALIAS}, and the store serves it")
 
@@ -140,8 +128,8 @@ def store(settings: Settings, now: int) -> Iterator[Finding]:
             elif part.used >= FULL * part.limit:
                 yield warning(
                     "store",
-                    f"{part.part} fill {part.used >> 20} of {part.limit >> 20} MB; set FRAUD_STORE_MAP_MB higher "
-                    "and start the jobs again, before it is full and scoring stops",
+                    f"{part.part} fill {part.used >> 20} of {part.limit >> 20} MB; {words.enlarge_store(settings)}, "
+                    "before it is full and scoring stops",
                 )
             else:
                 yield ok("store", f"{part.part}: {part.used >> 20} of {part.limit >> 20} MB")
@@ -155,7 +143,7 @@ def store(settings: Settings, now: int) -> Iterator[Finding]:
 
 def positions(settings: Settings) -> Iterator[Finding]:
     """Compare the store's positions with the topic: do they continue each other, and how far behind is it."""
-    if is_away(settings, "kafka_bootstrap"):
+    if words.is_away(settings, "kafka_bootstrap"):
         return
     with opened(settings) as found:
         if found is not None and found.histories.positions():
@@ -194,5 +182,5 @@ def score(settings: Settings, now: int) -> Iterator[Finding]:
         yield problem(
             "score",
             "no score job runs: nobody living holds the store's lease `score`, or its Spark UI doesn't answer; "
-            f"`fraud-detect up` starts it, its log is {settings.logs.absolute() / 'score.log'}",
+            f"{words.start(settings, SCORE)} starts it, its log is {words.log(settings, SCORE)}",
         )

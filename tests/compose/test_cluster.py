@@ -22,7 +22,7 @@ BACKLOG, RATE = 60_000, 4_000
 
 
 def submitted(**environment: str) -> None:
-    """Bring everything up again with these variables; only what they change is made anew."""
+    """Bring everything up again with these variables, as the runbook does; only what they change is made anew."""
     words = ("up", "--detach", "--wait", "--wait-timeout", "600")
     engine.run(*("env", *(f"{name}={value}" for name, value in environment.items())), *engine.COMPOSE, *words)
 
@@ -30,7 +30,6 @@ def submitted(**environment: str) -> None:
 @pytest.fixture(scope="module")
 def cluster(stack: Stack) -> Iterator[Stack]:
     """The stack with its jobs on the cluster; afterwards they are where they were."""
-    engine.compose("up", "--detach", "--wait", "spark-master", "spark-worker-1", "spark-worker-2")
     submitted(SPARK_MASTER=MASTER)
     yield stack
     engine.compose("rm", "--stop", "--force", "spark-worker-1", "spark-worker-2", "spark-master")
