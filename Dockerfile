@@ -13,7 +13,7 @@ RUN cp -rL "$JAVA_HOME" /java
 
 # --- what builds; nothing of it is in an image's end ---
 FROM ${PYTHON} AS tools
-ENV UV_LINK_MODE=copy
+ENV UV_LINK_MODE=copy UV_CACHE_DIR=/cache/uv
 COPY requirements/tools.txt /locks/
 RUN python -m venv /tools \
  && /tools/bin/pip install --no-cache-dir --quiet --require-hashes -r /locks/tools.txt
@@ -29,7 +29,7 @@ RUN /tools/bin/python -m hatchling build -t wheel -d /wheels
 # --- the jobs ---
 FROM tools AS jobs-environment
 COPY requirements/jobs.txt requirements/build.txt /locks/
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/cache/uv \
     /tools/bin/uv venv --quiet --python "$(command -v python)" /opt/fraud \
  && VIRTUAL_ENV=/opt/fraud /tools/bin/uv pip sync --quiet --compile-bytecode --require-hashes \
       --build-constraints /locks/build.txt /locks/jobs.txt
@@ -67,10 +67,10 @@ FROM ${AIRFLOW} AS airflow-environment
 # /opt is root's; the stage is thrown away.
 # hadolint ignore=DL3002
 USER 0
-ENV UV_LINK_MODE=copy
+ENV UV_LINK_MODE=copy UV_CACHE_DIR=/cache/uv
 COPY requirements/tools.txt requirements/retrain.txt requirements/build.txt /locks/
 # By the interpreter that Airflow's own environment is made of: the two share nothing else.
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/cache/uv \
     base=$(python3 -c 'import sys; print(sys._base_executable)') \
  && "$base" -m venv /tools \
  && /tools/bin/pip install --no-cache-dir --quiet --require-hashes -r /locks/tools.txt \

@@ -21,9 +21,9 @@ COMPOSE = docker compose
 # A cluster for the jobs, where SPARK_MASTER names it.
 PROFILES = --profile flower $(if $(filter spark://%,$(SPARK_MASTER)),--profile cluster)
 
-PY := --python-version 3.11
+LOCKED_PYTHON := --python-version 3.11
 LOCK = $(UV) pip compile -q --universal --generate-hashes
-IMAGE_LOCK = $(LOCK) --no-annotate $(PY) --override requirements/overrides.txt -c requirements/all.txt
+IMAGE_LOCK = $(LOCK) --no-annotate $(LOCKED_PYTHON) --override requirements/overrides.txt -c requirements/all.txt
 RETRAIN := model training lake registry
 JOBS := $(RETRAIN) spark producer postgres
 
@@ -77,7 +77,7 @@ bench: $(STAMP) ## Measure the stream on this machine
 	@$(BIN)/fraud-detect bench stream
 
 .PHONY: env
-env: ## Docker Compose: write .env with random secrets; one that exists stays as it is
+env: ## Docker Compose: write .env with random secrets; what one that exists says stays
 	@$(PYTHON) -m fraud.stack.env_file
 
 .PHONY: compose-up
@@ -102,11 +102,11 @@ test-compose: $(STAMP) ## Docker Compose: bring the shipped file up, drive it fr
 
 .PHONY: lock
 lock: $(STAMP) ## Resolve the dependencies again: of development, then of each image, which takes over all.txt's versions
-	$(LOCK) --all-extras --group dev $(PY) --override requirements/overrides.txt pyproject.toml -o requirements/all.txt
+	$(LOCK) --all-extras --group dev $(LOCKED_PYTHON) --override requirements/overrides.txt pyproject.toml -o requirements/all.txt
 	$(IMAGE_LOCK) $(addprefix --extra ,$(JOBS)) pyproject.toml -o requirements/jobs.txt
 	$(IMAGE_LOCK) $(addprefix --extra ,$(RETRAIN)) pyproject.toml -o requirements/retrain.txt
 	$(IMAGE_LOCK) requirements/mlflow.in -o requirements/mlflow.txt
-	$(LOCK) --no-annotate $(PY) requirements/tools.in -o requirements/tools.txt
+	$(LOCK) --no-annotate $(LOCKED_PYTHON) requirements/tools.in -o requirements/tools.txt
 
 .PHONY: docs
 docs: $(STAMP) ## Write schemas/ and the generated pages of docs/ again

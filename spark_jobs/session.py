@@ -18,9 +18,10 @@ from typing import Any
 from fraud import bus
 from fraud.errors import ServiceError
 from fraud.settings import Settings
+from fraud.stack.ports import LOOPBACK
 from spark_jobs.stop import held_back
 
-LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"  # noqa: S104
+EVERYWHERE = "0.0.0.0"  # noqa: S104
 
 
 @dataclass(frozen=True)

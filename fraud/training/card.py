@@ -77,7 +77,7 @@ def _searched(search: Mapping[str, Any] | None) -> list[str]:
     if search is None:
         return []
     tried, rows, of = len(search["candidates"]), search["rows"], search["of_rows"]
-    finals = search["finals"]
+    best = search["best"]
     return [
         f"{tried} candidates were tried over {search['folds']} folds in time order, by average precision on",
         f"{rows:,} of {of:,} rows (every fraud, and others thinned evenly over time). The best of them and the default",
@@ -85,7 +85,7 @@ def _searched(search: Mapping[str, Any] | None) -> list[str]:
         "",
         *_table(
             ("finalist", "average precision, mean of the folds", "taken"),
-            [(_named(each), _mean(each), "yes" if _named(each) == _named(search["best"]) else "") for each in finals],
+            [(_named(each), _mean(each), "yes" if best.items() <= each.items() else "") for each in search["finals"]],
         ),
         "",
     ]

@@ -1,6 +1,5 @@
 """The shipped Compose file and Dockerfiles, read as they are: nothing is started."""
 
-import json
 import re
 from functools import cache
 from pathlib import Path
@@ -58,9 +57,3 @@ def environment(name: str) -> dict[str, str]:
 def settings_of(name: str) -> dict[str, str]:
     """Return those of a service's variables that are the platform's settings."""
     return {key: value for key, value in environment(name).items() if key.startswith(PREFIX)}
-
-
-def schema() -> dict[str, Any]:
-    """Return the Compose specification's JSON Schema."""
-    found: dict[str, Any] = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    return found
