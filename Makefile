@@ -92,6 +92,19 @@ compose-down: ## Docker Compose: stop everything; the volumes stay (docker compo
 compose-logs: ## Docker Compose: follow the logs (SERVICE=stream: of one)
 	$(COMPOSE) --profile '*' logs --follow --tail 100 $(SERVICE)
 
+CLI = $(COMPOSE) run --rm --no-deps -T cli
+PAST = /var/lib/fraud/data/past
+
+.PHONY: compose-model
+compose-model: ## Docker Compose: load a simulated past, train a first model on it and promote it (5 minutes)
+	$(CLI) simulate --days 60 --users 1500 --out $(PAST) --start $$($(PYTHON) -c \
+	  'from datetime import *; print((datetime.now(timezone.utc) - timedelta(60)).date())')
+	$(COMPOSE) stop producer stream archive
+	$(CLI) backfill $(PAST) --wipe --yes
+	$(COMPOSE) start stream archive producer
+	$(CLI) train --from $(PAST)
+	$(CLI) promote --why "the first model"
+
 .PHONY: compose-doctor
 compose-doctor: ## Docker Compose: say what is wrong inside the stack, and what to do
 	@$(COMPOSE) run --rm --no-deps doctor

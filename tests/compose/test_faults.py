@@ -1,5 +1,6 @@
 """Containers killed under load: nothing lost, nothing decided twice, and what is started again goes on."""
 
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -8,7 +9,7 @@ from fraud.stack import airflow
 from tests.compose import answers, engine
 from tests.compose.conftest import Stack
 from tests.compose.test_stack import DAG, produced
-from tests.servers import wait_for
+from tests.servers import REPOSITORY, wait_for
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1_800)]
 
@@ -35,6 +36,22 @@ def answered_through(stack: Stack, fault: str, back: str | None = None) -> None:
 @pytest.mark.parametrize("name", ["stream", "online-store", "archive", "minio", "mlflow"])
 def test_nothing_is_lost_when_a_container_is_killed(stack: Stack, name: str) -> None:
     answered_through(stack, name)
+
+
+def test_a_stream_on_another_partition_count_refuses_and_goes_on_with_the_old_one(stack: Stack) -> None:
+    bootstrap = stack.settings.kafka_bootstrap
+    before = answers.ends(bootstrap)
+    engine.kill("stream")
+    sent = produced(stack, 500)
+    words = ("run", "--rm", "--no-deps", "-T", "-e", "FRAUD_TOPIC_PARTITIONS=4", "stream")
+    done = subprocess.run([*engine.COMPOSE, *words], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "8 partitions" in done.stdout + done.stderr, done.stdout + done.stderr
+    engine.start("stream")
+    found = answers.read(bootstrap, before, sent, 240)
+    assert not found.missing(sent)
+    assert not found.contradictions()
+    engine.wait_healthy("stream")
 
 
 def test_nothing_is_lost_when_the_broker_is_killed(stack: Stack) -> None:

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import pytest
 
@@ -67,27 +68,33 @@ def test_a_port_that_is_taken_is_named(stack: Stack) -> None:
     assert "address already in use" in said or "already allocated" in said
 
 
-def changed(service: str, how: Mapping[str, object], **variables: str) -> str:
-    """Start a service of a project of its own, then again with changes; return its log of some seconds later."""
-    words = ["docker", "compose", "--project-name", PROBE]
+@contextmanager
+def probe(service: str, how: Mapping[str, object], **variables: str) -> Iterator[tuple[list[str], list[str]]]:
+    """Lend the words for Compose with a project of its own, and those that also change a service of it."""
+    words = ["env", *(f"{name}={value}" for name, value in variables.items())]
+    words += ["docker", "compose", "--project-name", PROBE]
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as override:
         json.dump({"services": {service: how}}, override)
         override.flush()
-        with_it = [*words, "--file", "docker-compose.yml", "--file", override.name]
-        named = ("env", *(f"{name}={value}" for name, value in variables.items()))
         try:
-            engine.run(*named, *words, "up", "--detach", "--wait", service)
-            engine.run(*named, *with_it, "up", "--detach", service)
-
-            def restarted() -> bool:
-                asked = ("docker", "inspect", "--format", "{{.RestartCount}}", f"{PROBE}-{service}-1")
-                return int(engine.run(*asked)) > 0
-
-            wait_for(f"{service} ends and is started again", restarted, 120, every=1)
-            state = engine.run("docker", "inspect", "--format", "{{json .State}}", f"{PROBE}-{service}-1")
-            return state + engine.run(*named, *with_it, "logs", service)
+            yield words, [*words, "--file", "docker-compose.yml", "--file", override.name]
         finally:
-            engine.run(*named, *words, "down", "--volumes")
+            engine.run(*words, "down", "--volumes")
+
+
+def changed(service: str, how: Mapping[str, object], **variables: str) -> str:
+    """Start a service of a project of its own, then again with changes; return its log of some seconds later."""
+    with probe(service, how, **variables) as (words, with_it):
+        engine.run(*words, "up", "--detach", "--wait", service)
+        engine.run(*with_it, "up", "--detach", service)
+
+        def restarted() -> bool:
+            asked = ("docker", "inspect", "--format", "{{.RestartCount}}", f"{PROBE}-{service}-1")
+            return int(engine.run(*asked)) > 0
+
+        wait_for(f"{service} ends and is started again", restarted, 120, every=1)
+        state = engine.run("docker", "inspect", "--format", "{{json .State}}", f"{PROBE}-{service}-1")
+        return state + engine.run(*with_it, "logs", service)
 
 
 def test_a_volume_of_another_cluster_is_refused_by_kafka_and_named(stack: Stack) -> None:
@@ -121,3 +128,11 @@ def test_a_postgres_that_is_away_for_a_minute_is_waited_for(stack: Stack) -> Non
     finally:
         engine.run("docker", "unpause", name)
     engine.wait_healthy("postgres", "mlflow", "api-server", "scheduler", "dag-processor", "stream")
+
+
+def test_a_postgres_that_comes_a_minute_late_is_waited_for(stack: Stack) -> None:
+    late = {"entrypoint": ["sh", "-c", 'sleep 60; exec docker-entrypoint.sh "$@"', "--"]}
+    began = time.monotonic()
+    with probe("postgres", late, S3_PORT="0", S3_CONSOLE_PORT="0", MLFLOW_PORT="0") as (_, with_it):
+        engine.run(*with_it, "up", "--detach", "--wait", "mlflow")
+    assert time.monotonic() - began > 60

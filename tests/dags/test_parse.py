@@ -136,6 +136,7 @@ def test_retraining_goes_from_the_archive_to_the_report(read: Any) -> None:
     for one, after in pairwise(order):
         assert after in tasks[one]["downstream"]
     assert sorted(read["dags"]["retrain"]["params"]) == ["as_of", "candidates", "force", "seed"]
+    assert sorted(read["dags"]["maintain"]["params"]) == ["log_days"]
 
 
 def test_the_waiting_command_gives_up_before_airflow_ends_it(read: Any) -> None:

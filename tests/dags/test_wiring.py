@@ -1,7 +1,10 @@
 """What the DAGs call, in which order, with which words; what they do about failures. Commands are recorded, not run."""
 
 import json
+import os
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,9 +41,14 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recorded]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the Airflow of all scenarios is at home."""
+    return tmp_path_factory.mktemp("wiring")
+
+
+@pytest.fixture(scope="module")
+def recorded(home: Path) -> dict[str, Recorded]:
     """Every scenario, run in one process: importing Airflow takes longer than a run."""
-    home = tmp_path_factory.mktemp("wiring")
     wanted = []
     for name, scenario in SCENARIOS.items():
         folder = home / name
@@ -49,6 +57,12 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recorded]:
         variables = {"FRAUD_COMMAND": str(command), "FRAUD_LAKE_URI": "s3://elsewhere"}
         wanted.append({"dag": scenario.get("dag", "retrain"), "conf": scenario["conf"], "environment": variables})
     airflow = rig.database(home / "airflow")
+    logs = home / "airflow" / "logs"
+    for name in ("young", "old", "left empty"):
+        (logs / name).mkdir(parents=True)
+    for days, entry in ((29, "young/1.log"), (32, "old/1.log"), (1, "left empty")):
+        (logs / entry).touch()
+        os.utime(logs / entry, (time.time() - days * 86_400,) * 2)
     runs = rig.run(airflow, wanted, home / "driver.log")
     found = {}
     for name, run in zip(SCENARIOS, runs, strict=True):
@@ -135,3 +149,11 @@ def test_maintenance_is_one_command(recorded: dict[str, Recorded]) -> None:
     found = recorded["maintained"]
     assert (found.run["state"], found.calls) == ("success", [["maintain", "--json"]])
     assert found.run["tasks"]["clean_up"]["result"] == {"removed": 4}
+
+
+def test_old_logs_go_and_young_ones_stay(recorded: dict[str, Recorded], home: Path) -> None:
+    assert recorded["maintained"].run["tasks"]["remove_old_logs"]["result"] == 2
+    logs = home / "airflow" / "logs"
+    assert (logs / "young" / "1.log").exists()
+    assert not (logs / "old" / "1.log").exists()
+    assert not (logs / "left empty").exists()
