@@ -7,6 +7,8 @@ predictions have files of their own and are offered here too.
 
 import re
 from collections.abc import Sequence
+from itertools import product
+from string import ascii_uppercase
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -16,6 +18,7 @@ import xxhash
 
 from fraud.history import EVENT, Events
 from fraud.jsontext import depth, grammar_error
+from fraud.plain import Plain
 from fraud.predictions import encode_predictions
 from fraud.rejections import Refused, check_clock, reject
 from fraud.schema import (
@@ -83,11 +86,15 @@ class _Decoder(Generic[_Kind]):
             and raw.find(b"{", 1) < 0
         ):
             try:
-                message = self.decoder.decode(raw)
+                message = self.simply(raw)
             except msgspec.DecodeError:
                 return self.carefully(raw, key)
             return message if key == message.user_id.encode() else _wrong_key(key)
         return self.carefully(raw, key)
+
+    def simply(self, raw: bytes) -> _Kind:
+        """Decode what has passed the scan above; raises msgspec.DecodeError."""
+        return self.decoder.decode(raw)
 
     def carefully(self, raw: bytes | None, key: bytes | None) -> _Kind | Refused:
         """Decode with every check, in the contract's order."""
@@ -128,7 +135,23 @@ def _wrong_key(key: bytes | None) -> Refused:
     return Refused("key_mismatch", None, "no key" if key is None else "the key isn't user_id in UTF-8")
 
 
-_TRANSACTION: Final = _Decoder(Transaction, "transaction")
+class _Transactions(_Decoder[Transaction]):
+    """Transactions: the hot path's messages."""
+
+    def __init__(self) -> None:
+        super().__init__(Transaction, "transaction")
+        self._plain = Plain()
+
+    def simply(self, raw: bytes) -> Transaction:
+        """Decode by what is known; else strictly, and know it."""
+        message = self._plain.decode(raw)
+        if message is None:
+            message = self.decoder.decode(raw)
+            self._plain.learn(message)
+        return message
+
+
+_TRANSACTION: Final = _Transactions()
 _LABEL: Final = _Decoder(Label, "label")
 
 
@@ -169,6 +192,13 @@ def country_code(text: str | None) -> int:
     return 0 if text is None else (ord(text[0]) - 64) * 32 + ord(text[1]) - 64
 
 
+# Looked up, since a call or a conversion costs more than the column that it is for.
+_COUNTRY: Final[dict[str | None, int]] = {
+    None: 0, **{code: country_code(code) for code in map("".join, product(ascii_uppercase, repeat=2))}
+}  # fmt: skip
+_CATEGORY: Final[dict[str | None, int]] = {None: -1, **{f"{code:04}": code for code in range(10_000)}}
+
+
 def event_columns(transactions: Sequence[Transaction], digests: Sequence[int] | npt.NDArray[np.uint64]) -> Events:
     """Return decoded transactions as the feature kernel's rows, shape (n,), dtype `fraud.history.EVENT`.
 
@@ -181,9 +211,9 @@ def event_columns(transactions: Sequence[Transaction], digests: Sequence[int] | 
     events["device"] = _hashes([t.device_id for t in transactions])
     events["txn"] = _hashes([t.transaction_id for t in transactions])
     events["digest"] = np.array(digests, dtype=np.uint64)
-    events["country"] = [country_code(t.country) for t in transactions]
+    events["country"] = [_COUNTRY[t.country] for t in transactions]
     events["channel"] = [_CHANNEL[t.channel] for t in transactions]
-    events["mcc"] = [-1 if (m := t.merchant_category) is None else int(m) for t in transactions]
+    events["mcc"] = [_CATEGORY[t.merchant_category] for t in transactions]
     # None becomes NaN.
     lat = np.array([t.latitude for t in transactions], dtype=np.float64)
     lon = np.array([t.longitude for t in transactions], dtype=np.float64)
@@ -196,4 +226,5 @@ def event_columns(transactions: Sequence[Transaction], digests: Sequence[int] | 
 
 
 def _hashes(texts: Sequence[str | None]) -> npt.NDArray[np.uint64]:
-    return np.array([0 if text is None else hash_id(text) for text in texts], dtype=np.uint64)
+    hashed = xxhash.xxh3_64_intdigest  # `hash_id`, without a call for each
+    return np.array([0 if text is None else hashed(text) or 1 for text in texts], dtype=np.uint64)

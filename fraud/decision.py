@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from fraud.verdicts import decisions, merchant_features, repeat_of
 
 Offsets = npt.NDArray[np.int64]
 
+_T = TypeVar("_T")
+
+BLOCK = 256  # rows that are decoded and laid out while the processor's cache holds them: a fifth cheaper
 # Where this many rows fail alike and none is scored, it is no row's fault.
 ALIKE = 9
 
@@ -141,17 +144,7 @@ class Decision:
 
     def _attempt(self, start: int, stop: int) -> tuple[dict[str, bytes], Offsets, Answers]:
         part = self.part.rows(start, stop)
-        refused: dict[int, Refused] = {}
-        rows: list[int] = []
-        transactions: list[Transaction] = []
-        for row, (value, key) in enumerate(zip(part.values, part.keys, strict=True)):
-            outcome = codec.decode_transaction(value, key)
-            if isinstance(outcome, Refused):
-                refused[row] = outcome
-            else:
-                rows.append(row)
-                transactions.append(outcome)
-        events = codec.event_columns(transactions, self.digests[start:stop][rows])
+        rows, transactions, events, refused = _decoded(part, self.digests[start:stop])
         late = events["time"] - part.broker_times[rows]
         beyond = late > FUTURE_MS
         if self.terms.max_age_ms is not None:
@@ -161,12 +154,12 @@ class Decision:
             if verdict is not None:
                 refused[rows[i]] = verdict
         kept = np.flatnonzero(~beyond)
-        rows, transactions = [rows[i] for i in kept], [transactions[i] for i in kept]
+        rows, transactions = _at(rows, kept), _at(transactions, kept)
         changed, matrix, status = self._user_features(transactions, events[kept])
         for i in np.flatnonzero(status != ACCEPTED):
             refused[rows[i]] = repeat_of(int(status[i]), transactions[i])
         accepted = np.flatnonzero(status == ACCEPTED)
-        rows, transactions = [rows[i] for i in accepted], [transactions[i] for i in accepted]
+        rows, transactions = _at(rows, accepted), _at(transactions, accepted)
         self.terms.fault("features", [t.transaction_id for t in transactions])
         offsets = part.offsets[rows]
         if self.model is None:
@@ -256,3 +249,31 @@ class Decision:
             )
         answers = Answers(part.offsets, kinds, self.digests[start:stop], keys, out)
         return answers if values is not None else take(answers, np.flatnonzero(kinds == Kind.REJECTION))
+
+
+def _decoded(
+    part: Slice, digests: npt.NDArray[np.uint64]
+) -> tuple[list[int], list[Transaction], history.Events, dict[int, Refused]]:
+    """Return the rows that are transactions, these, their columns, and why the others are refused."""
+    refused: dict[int, Refused] = {}
+    rows: list[int] = []
+    transactions: list[Transaction] = []
+    columns = [np.empty(0, history.EVENT)]
+    for start in range(0, len(part), BLOCK):
+        first = len(rows)
+        for row, (value, key) in enumerate(
+            zip(part.values[start : start + BLOCK], part.keys[start : start + BLOCK], strict=True), start
+        ):
+            outcome = codec.decode_transaction(value, key)
+            if isinstance(outcome, Refused):
+                refused[row] = outcome
+            else:
+                rows.append(row)
+                transactions.append(outcome)
+        columns.append(codec.event_columns(transactions[first:], digests[rows[first:]]))
+    return rows, transactions, np.concatenate(columns), refused
+
+
+def _at(values: list[_T], places: npt.NDArray[np.int64]) -> list[_T]:
+    """Return the values at ascending places: mostly all of them."""
+    return values if len(places) == len(values) else [values[i] for i in places]

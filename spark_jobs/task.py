@@ -20,6 +20,7 @@ import pyarrow as pa
 from fraud import bus, features, history, profiles
 from fraud.decision import Model, Slice, Terms
 from fraud.errors import GapError, StateError
+from fraud.forest import no_forest, take_over
 from fraud.scoring import score_slice
 from fraud.settings import Settings
 from fraud.store import open_store
@@ -87,7 +88,7 @@ class _Process:
             while len(self.models) >= 2:
                 del self.models[next(iter(self.models))]
             bundle = Bundle.from_bytes(store.serving.bundle(pointer.sha256))
-            known = Model(Scorer(bundle, threads=1), pointer)
+            known = Model(Scorer(bundle, take_over), pointer)
             self.models[pointer.sha256] = known
             gc.collect()
             gc.freeze()
@@ -207,3 +208,4 @@ def warm() -> None:
     events = np.zeros(1, history.EVENT)
     folded = features.fold(events, bounds, history.unpack([None]))
     features.add_merchant_features(folded.matrix, events["time"], np.zeros(1, np.int64), profiles.unpack([None]))
+    no_forest().margins(np.zeros((1, 1)))

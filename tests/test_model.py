@@ -8,7 +8,8 @@ import pytest
 from fraud.calibration import Calibrator
 from fraud.errors import ModelError
 from fraud.features import FEATURE_NAMES
-from fraud.model import BOOSTER, CALIBRATOR, FILES, MANIFEST, Bundle, Scorer, decision
+from fraud.forest import take_over
+from fraud.model import BOOSTER, CALIBRATOR, FILES, MANIFEST, Bundle, Scorer, TakeOver, decision
 from tests.bundles import random_rows, tiny_booster, tiny_bundle
 
 
@@ -17,10 +18,11 @@ def bundle() -> Bundle:
     return tiny_bundle()
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_score_is_bit_equal_whatever_the_batch(bundle: Bundle, threads: int) -> None:
+@pytest.mark.parametrize("compiled", [None, take_over])
+def test_a_score_is_bit_equal_whatever_the_batch(bundle: Bundle, compiled: TakeOver | None) -> None:
     matrix, _ = random_rows(3_000, seed=7)
-    scorer = Scorer(bundle, threads)
+    scorer = Scorer(bundle, compiled)
+    assert (scorer.compiled is None) == (compiled is None)
     whole = scorer.predict(matrix)
     parts = [scorer.predict(matrix[i : i + 77]) for i in range(0, 3_000, 77)]
     single = [scorer.predict(matrix[i : i + 1]) for i in range(3_000)]

@@ -5,11 +5,10 @@ the same arithmetic (running sums lose 4e-9 and go negative after large amounts)
 """
 
 import math
-from typing import Any, TypeVar
 
-import numba
 import numpy as np
 
+from fraud.compiled import compiled
 from fraud.history import MAX_AGE_MS, MAX_ENTRIES
 from fraud.profiles import QUARTER_MS
 
@@ -19,17 +18,8 @@ DELAY_QUARTERS = 7 * 96 + 2  # labels take seven days; two quarters of grace for
 EARTH_KM = 6371.0088  # mean radius (IUGG)
 LIMIT = 1e30  # results are cut here, so that the model's float32 never sees infinity
 
-_F = TypeVar("_F")
 
-
-def _compiled(function: _F) -> _F:
-    """Compile with numba, cached on disk, without the GIL; nothing falls back to Python objects."""
-    jit: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
-    compiled: _F = jit(function)
-    return compiled
-
-
-@_compiled
+@compiled
 def fold(events, bounds, entries, entry_bounds, out, status, work, start, stop, newest):  # type: ignore[no-untyped-def]
     seen = np.zeros(2048, np.uint64)  # distinct merchants: open addressing, valid where the stamp is this row's
     seen_at = np.full(2048, -1, np.int64)
@@ -64,7 +54,7 @@ def fold(events, bounds, entries, entry_bounds, out, status, work, start, stop, 
         free = hi
 
 
-@_compiled
+@compiled
 def _repeat(event, work, lo, hi):  # type: ignore[no-untyped-def]
     for j in range(lo, hi):
         if work[j]["txn"] == event["txn"]:
@@ -81,7 +71,7 @@ def _repeat(event, work, lo, hi):  # type: ignore[no-untyped-def]
     return 0
 
 
-@_compiled
+@compiled
 def _append(event, work, at):  # type: ignore[no-untyped-def]
     work[at]["time"] = event["time"]
     work[at]["amount"] = event["amount"]
@@ -94,7 +84,7 @@ def _append(event, work, at):  # type: ignore[no-untyped-def]
     work[at]["country"] = event["country"]
 
 
-@_compiled
+@compiled
 def _expire(work, lo, hi, cutoff):  # type: ignore[no-untyped-def]
     oldest = np.iinfo(np.int64).max
     kept = lo
@@ -107,7 +97,7 @@ def _expire(work, lo, hi, cutoff):  # type: ignore[no-untyped-def]
     return lo, kept, oldest
 
 
-@_compiled
+@compiled
 def _read(event, work, lo, hi, row, seen, seen_at, countries_at, stamp):  # type: ignore[no-untyped-def]  # noqa: C901 - one pass over the window
     t, amount, merchant = event["time"], event["amount"], event["merchant"]
     n1 = n24 = n7 = n30 = countries = merchants = 0
@@ -184,7 +174,7 @@ def _read(event, work, lo, hi, row, seen, seen_at, countries_at, stamp):  # type
         row[24] = event["mcc"]
 
 
-@_compiled
+@compiled
 def _first_seen(key, seen, seen_at, stamp):  # type: ignore[no-untyped-def]
     slot = np.int64(key & np.uint64(2047))
     while seen_at[slot] == stamp:
@@ -196,12 +186,12 @@ def _first_seen(key, seen, seen_at, stamp):  # type: ignore[no-untyped-def]
     return 1
 
 
-@_compiled
+@compiled
 def _cut(value):  # type: ignore[no-untyped-def]
     return min(max(value, -LIMIT), LIMIT) if value == value else value
 
 
-@_compiled
+@compiled
 def _kilometres(lat1, lon1, lat2, lon2):  # type: ignore[no-untyped-def]
     """Great-circle distance by the haversine formula; NaN where a coordinate is."""
     p1, p2 = math.radians(lat1), math.radians(lat2)
@@ -209,35 +199,58 @@ def _kilometres(lat1, lon1, lat2, lon2):  # type: ignore[no-untyped-def]
     return 2 * EARTH_KM * math.asin(math.sqrt(min(a, 1.0))) if a == a else math.nan
 
 
-@_compiled
+@compiled
 def merchants(times, owners, changes, bounds, out, column):  # type: ignore[no-untyped-def]
-    for i in range(len(times)):
-        quarter = times[i] // QUARTER_MS
-        end = quarter - DELAY_QUARTERS
-        lo, hi = bounds[owners[i]], bounds[owners[i] + 1]
-        stop = hi
-        while lo < hi:  # the first change of the longest window
-            middle = (lo + hi) // 2
-            if changes[middle]["quarter"] < end - 30 * 96:
-                lo = middle + 1
+    # A read at quarter q counts changes of quarters before q - DELAY_QUARTERS. One that is effective within the delay
+    # is so at every read that counts it, and adds to running sums (of integers, so exact); the late ones are asked.
+    counted, frauds = np.zeros(len(changes) + 1, np.int64), np.zeros(len(changes) + 1, np.int64)
+    late, late_bounds = np.empty(len(changes), np.int64), np.zeros(len(bounds), np.int64)
+    lates = 0
+    for owner in range(len(bounds) - 1):
+        for j in range(bounds[owner], bounds[owner + 1]):
+            counted[j + 1], frauds[j + 1] = counted[j], frauds[j]
+            if changes[j]["effective"] <= changes[j]["quarter"] + DELAY_QUARTERS + 1:
+                counted[j + 1] += changes[j]["transactions"]
+                frauds[j + 1] += changes[j]["frauds"]
             else:
-                hi = middle
-        n1 = n7 = n30 = f1 = f7 = f30 = 0
-        for j in range(lo, stop):
-            own = changes[j]["quarter"]
-            if own >= end:
-                break
-            if changes[j]["effective"] > quarter:
+                late[lates] = j
+                lates += 1
+        late_bounds[owner + 1] = lates
+    for i in range(len(times)):
+        owner, quarter = owners[i], times[i] // QUARTER_MS
+        end = quarter - DELAY_QUARTERS
+        lo, hi = bounds[owner], bounds[owner + 1]
+        from_30 = _first_from(changes, lo, hi, end - 30 * 96)
+        from_7 = _first_from(changes, from_30, hi, end - 7 * 96)
+        from_1 = _first_from(changes, from_7, hi, end - 96)
+        to = _first_from(changes, from_1, hi, end)
+        n1, n7, n30 = counted[to] - counted[from_1], counted[to] - counted[from_7], counted[to] - counted[from_30]
+        f1, f7, f30 = frauds[to] - frauds[from_1], frauds[to] - frauds[from_7], frauds[to] - frauds[from_30]
+        for k in range(late_bounds[owner], late_bounds[owner + 1]):
+            j = late[k]
+            if j < from_30 or j >= to or changes[j]["effective"] > quarter:
                 continue
             n30 += changes[j]["transactions"]
             f30 += changes[j]["frauds"]
-            if own >= end - 7 * 96:
+            if j >= from_7:
                 n7 += changes[j]["transactions"]
                 f7 += changes[j]["frauds"]
-            if own >= end - 96:
+            if j >= from_1:
                 n1 += changes[j]["transactions"]
                 f1 += changes[j]["frauds"]
         out[i, column], out[i, column + 1], out[i, column + 2] = n1, n7, n30
         out[i, column + 3] = f1 / n1 if n1 != 0 else math.nan
         out[i, column + 4] = f7 / n7 if n7 != 0 else math.nan
         out[i, column + 5] = f30 / n30 if n30 != 0 else math.nan
+
+
+@compiled
+def _first_from(changes, lo, hi, quarter):  # type: ignore[no-untyped-def]
+    """Return the first of changes lo..hi, sorted by quarter, that isn't before `quarter`; hi if all are."""
+    while lo < hi:
+        middle = (lo + hi) // 2
+        if changes[middle]["quarter"] < quarter:
+            lo = middle + 1
+        else:
+            hi = middle
+    return lo
