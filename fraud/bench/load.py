@@ -47,12 +47,21 @@ def fill(bootstrap: str, messages: Sequence[Message]) -> None:
     _flush(producer, failures)
 
 
-def pace(bootstrap: str, messages: Sequence[Message], rate: float, now: Callable[[], float] = time.monotonic) -> None:
-    """Send the messages on a steady schedule of `rate` a second; raises ServiceError as `fill`."""
+def pace(
+    bootstrap: str,
+    messages: Sequence[Message],
+    rate: float,
+    now: Callable[[], float] = time.monotonic,
+    enough: Callable[[], bool] = lambda: False,
+) -> int:
+    """Send the messages on a steady schedule of `rate` a second, until `enough`; return how many were sent.
+
+    Raises ServiceError as `fill`.
+    """
     producer = open_producer(bootstrap)
     failures: list[str] = []
     begin, sent = now(), 0
-    while sent < len(messages):
+    while sent < len(messages) and not enough():
         due = min(len(messages), int((now() - begin) * rate) + 1)
         for key, value in messages[sent:due]:
             _send(producer, key, value, failures)
@@ -60,6 +69,7 @@ def pace(bootstrap: str, messages: Sequence[Message], rate: float, now: Callable
         producer.poll(0)
         time.sleep(TICK_SECONDS)
     _flush(producer, failures)
+    return sent
 
 
 def _send(producer: "Producer", key: bytes, value: bytes, failures: list[str]) -> None:
