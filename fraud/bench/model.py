@@ -6,6 +6,7 @@ probabilities can be compared; the job's time includes the calibrator.
 
 import warnings
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,7 +21,7 @@ from fraud.features import FEATURE_NAMES, FEATURE_VERSION
 from fraud.model import Bundle, Scorer
 
 ROWS = (1, 10, 100, 1_000, 10_000)
-PEERS = ("onnxruntime", "onnxmltools")
+PEERS = ("onnxmltools", "onnxruntime")
 
 Say = Callable[[str], None]
 Predict = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
@@ -92,14 +93,13 @@ def onnx(bundle: Bundle) -> Predict | None:
 
 
 def _session(bundle: Bundle) -> Any:
-    import onnxmltools
-    import onnxruntime
-    from onnxmltools.convert.common.data_types import FloatTensorType
-
     from fraud.booster import load_booster
 
+    # By name: mypy shall say the same where they are installed and where they aren't.
+    onnxmltools, onnxruntime = (import_module(name) for name in PEERS)
+    kind = import_module("onnxmltools.convert.common.data_types").FloatTensorType
     booster = load_booster(bundle.booster, bundle.feature_names)
-    inputs = [("input", FloatTensorType([None, len(bundle.feature_names)]))]
+    inputs = [("input", kind([None, len(bundle.feature_names)]))]
     converted = onnxmltools.convert_xgboost(booster, initial_types=inputs)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

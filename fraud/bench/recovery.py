@@ -97,21 +97,7 @@ def run(plan: Plan, rig: Rig, say: Say) -> dict[str, Any]:
     """
     busy = load()
     rig.reset()
-    kills: list[Kill] = []
-    with _loaded(plan, rig) as sending:
-        killed: tuple[int, Sequence[psutil.Process]] | None = None
-        for number in range(plan.kills + 1):
-            with rig.job("latency") as job:
-                if killed is not None:
-                    kills.append(_after(rig, *killed))
-                _caught_up(plan, rig, job, sending, 0 if killed is None else rig.decided())
-                if number == plan.kills:
-                    sending.stop()
-                    answers = _all_answered(rig, job)
-                    break
-                _settle(plan, job, sending)
-                killed = time.time_ns() // 1_000_000, job.kill(only_driver=plan.only_driver)
-                say(f"kill {number + 1} of {plan.kills}")
+    kills, answers = _killed(plan, rig, say)
     asked = _sent(rig)
     runs = [
         {"seconds": _recovered(kill, answers), "gone": round(kill.gone, 2), "survivors": kill.survivors}
@@ -129,6 +115,24 @@ def run(plan: Plan, rig: Rig, say: Say) -> dict[str, Any]:
         "load": busy,
         "machine": machine(),
     }
+
+
+def _killed(plan: Plan, rig: Rig, say: Say) -> tuple[list[Kill], list[Answer]]:
+    """Run one job after the other under the load, each killed but the last; return all answers."""
+    kills: list[Kill] = []
+    with _loaded(plan, rig) as sending:
+        killed: tuple[int, Sequence[psutil.Process]] | None = None
+        while True:
+            with rig.job("latency") as job:
+                if killed is not None:
+                    kills.append(_after(rig, *killed))
+                _caught_up(plan, rig, job, sending, 0 if killed is None else rig.decided())
+                if len(kills) == plan.kills:
+                    sending.stop()
+                    return kills, _all_answered(rig, job)
+                _settle(plan, job, sending)
+                killed = time.time_ns() // 1_000_000, job.kill(only_driver=plan.only_driver)
+                say(f"kill {len(kills) + 1} of {plan.kills}")
 
 
 def account(answers: Sequence[Answer], asked: int) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """`bench recovery`: how long nothing is decided after a kill -9, and what is lost."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -27,6 +28,8 @@ def bench_recovery(
     run what was lost, what was told twice and whether it differed; exits 1 if anything was lost or differed.
     Broker, generator and job share the machine, in FRAUD_HOME/bench on free ports.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `train` does: the rig trains a model
+
     import confluent_kafka  # noqa: F401 - before minutes of work, not after
 
     from fraud.bench.recovery import Plan, run
