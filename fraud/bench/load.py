@@ -4,7 +4,8 @@ confluent-kafka, with Java's partitioner: kafka-python would cost as much CPU as
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from fraud import bus
@@ -49,7 +50,7 @@ def fill(bootstrap: str, messages: Sequence[Message]) -> None:
 
 def pace(
     bootstrap: str,
-    messages: Sequence[Message],
+    messages: Iterable[Message],
     rate: float,
     now: Callable[[], float] = time.monotonic,
     enough: Callable[[], bool] = lambda: False,
@@ -60,12 +61,15 @@ def pace(
     """
     producer = open_producer(bootstrap)
     failures: list[str] = []
-    begin, sent = now(), 0
-    while sent < len(messages) and not enough():
-        due = min(len(messages), int((now() - begin) * rate) + 1)
-        for key, value in messages[sent:due]:
+    begin, sent, waiting = now(), 0, iter(messages)
+    while not enough():
+        due = int((now() - begin) * rate) + 1 - sent
+        batch = list(islice(waiting, due))
+        for key, value in batch:
             _send(producer, key, value, failures)
-        sent = due
+        sent += len(batch)
+        if len(batch) < due:
+            break
         producer.poll(0)
         time.sleep(TICK_SECONDS)
     _flush(producer, failures)

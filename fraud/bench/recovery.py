@@ -19,7 +19,7 @@ import psutil
 
 from fraud import bus
 from fraud.bench.latency import read, source_of
-from fraud.bench.load import Message, pace
+from fraud.bench.load import pace
 from fraud.bench.processes import load, machine
 from fraud.bench.rig import Job, Rig
 from fraud.errors import ServiceError
@@ -41,14 +41,15 @@ class Plan:
 
     Attributes:
         only_driver: kill the driver alone; its JVM and workers must end by themselves.
-        cycle: seconds of load that are prepared per kill, the start of the first job being one more.
+        cycle: seconds of load that are simulated per kill, the start of the first job being one more; what
+            is left over when the last has recovered isn't sent.
     """
 
     kills: int = 5
     rate: int = 1_000
     settle: float = 10.0
     only_driver: bool = False
-    cycle: float = 90.0
+    cycle: float = 180.0
 
     @property
     def messages(self) -> int:
@@ -196,7 +197,7 @@ class _Load:
 @contextmanager
 def _loaded(plan: Plan, rig: Rig) -> Iterator[_Load]:
     """Send the plan's rate for as long as the block lasts."""
-    messages: list[Message] = list(rig.messages(plan.messages))
+    messages = rig.messages(plan.messages)
     end = threading.Event()
     with ThreadPoolExecutor(1, "load") as pool:
         try:
