@@ -13,7 +13,7 @@ from fraud.cli.console import emit, say, settings
 def bench_recovery(
     kills: Annotated[int, typer.Option(help="How often the job is killed.", min=1, max=100)] = 5,
     rate: Annotated[int, typer.Option(help="Events a second, all the while.", min=1)] = 1_000,
-    users: Annotated[int, typer.Option(help="Users; each begins with a history of 60.", min=500)] = 20_000,
+    users: Annotated[int, typer.Option(help="Users; each begins with a history of 60.", min=2_000)] = 20_000,
     settle: Annotated[
         float, typer.Option(help="Seconds that a job runs after it has caught up, before it is killed.", min=0)
     ] = 10.0,

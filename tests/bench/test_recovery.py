@@ -52,7 +52,7 @@ def test_a_plan_counts_what_it_prepares() -> None:
 def measured(home: Path, *options: str) -> dict[str, Any]:
     """Return what the command measured; nothing of its jobs may live on."""
     done = subprocess.run(
-        [sys.executable, "-m", "fraud.cli", "bench", "recovery", "--rate", "100", "--users", "500", "--json", *options],
+        [sys.executable, "-m", "fraud.cli", "bench", "recovery", "--rate", "100", "--users", "2000", "--json", *options],
         env=servers.environment(servers.settings(home)),
         capture_output=True,
         text=True,
