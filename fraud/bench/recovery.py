@@ -167,7 +167,7 @@ def _after(rig: Rig, at: int, doomed: Sequence[psutil.Process]) -> Kill:
     """Wait for the end of the killed job's processes beside the new one's start; then see what there is.
 
     A dying producer may be heard once more, so the topics are looked at after its end, which is long before
-    a new JVM can answer anything.
+    a new JVM can answer anything; were it later, the seconds would come out too long, never too short.
     """
     left = processes.wait(doomed, ORPHAN_SECONDS)
     gone = time.time_ns() / 1e9 - at / 1000

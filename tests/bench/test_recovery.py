@@ -51,8 +51,9 @@ def test_a_plan_counts_what_it_prepares() -> None:
 
 def measured(home: Path, *options: str) -> dict[str, Any]:
     """Return what the command measured; nothing of its jobs may live on."""
+    fixed = ["--rate", "100", "--users", "2000", "--json"]
     done = subprocess.run(
-        [sys.executable, "-m", "fraud.cli", "bench", "recovery", "--rate", "100", "--users", "2000", "--json", *options],
+        [sys.executable, "-m", "fraud.cli", "bench", "recovery", *fixed, *options],
         env=servers.environment(servers.settings(home)),
         capture_output=True,
         text=True,
