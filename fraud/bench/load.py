@@ -4,7 +4,8 @@ confluent-kafka, with Java's partitioner: kafka-python would cost as much CPU as
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from fraud import bus
@@ -47,19 +48,32 @@ def fill(bootstrap: str, messages: Sequence[Message]) -> None:
     _flush(producer, failures)
 
 
-def pace(bootstrap: str, messages: Sequence[Message], rate: float, now: Callable[[], float] = time.monotonic) -> None:
-    """Send the messages on a steady schedule of `rate` a second; raises ServiceError as `fill`."""
+def pace(
+    bootstrap: str,
+    messages: Iterable[Message],
+    rate: float,
+    now: Callable[[], float] = time.monotonic,
+    enough: Callable[[], bool] = lambda: False,
+) -> int:
+    """Send the messages on a steady schedule of `rate` a second, until `enough`; return how many were sent.
+
+    Raises ServiceError as `fill`.
+    """
     producer = open_producer(bootstrap)
     failures: list[str] = []
-    begin, sent = now(), 0
-    while sent < len(messages):
-        due = min(len(messages), int((now() - begin) * rate) + 1)
-        for key, value in messages[sent:due]:
+    begin, sent, waiting = now(), 0, iter(messages)
+    while not enough():
+        due = int((now() - begin) * rate) + 1 - sent
+        batch = list(islice(waiting, due))
+        for key, value in batch:
             _send(producer, key, value, failures)
-        sent = due
+        sent += len(batch)
+        if len(batch) < due:
+            break
         producer.poll(0)
         time.sleep(TICK_SECONDS)
     _flush(producer, failures)
+    return sent
 
 
 def _send(producer: "Producer", key: bytes, value: bytes, failures: list[str]) -> None:

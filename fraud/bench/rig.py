@@ -1,5 +1,6 @@
 """What a benchmark of the stream stands on: a broker of its own, a loaded store with a model, and jobs."""
 
+import contextlib
 import hashlib
 import math
 import os
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
+import psutil
 
 from fraud import backfill
 from fraud.bench import topics
+from fraud.bench.processes import tree
 from fraud.errors import ServiceError
 from fraud.settings import Settings
 from fraud.stack import kafka, processes
@@ -55,6 +58,18 @@ class Job:
     def pid(self) -> int:
         """The driver's."""
         return self.process.pid
+
+    def kill(self, *, only_driver: bool = False) -> list[psutil.Process]:
+        """kill -9 the driver with its children (JVM, Python workers), or alone; return all of them.
+
+        The driver goes first, so that it starts nothing in their place.
+        """
+        found = tree([self.pid])
+        for process in found[:1] if only_driver else found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait()
+        return found
 
     def check(self) -> None:
         """Raise ServiceError if it has ended."""

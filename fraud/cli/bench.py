@@ -9,7 +9,9 @@ import typer
 from fraud.cli.console import SEEDS, emit, say
 from fraud.cli.main import app
 
-bench_app = typer.Typer(help="Measure: the model's quality, the stream's speed.", no_args_is_help=True)
+bench_app = typer.Typer(
+    help="Measure: the model's quality, the stream's speed and its parts', what a crash costs.", no_args_is_help=True
+)
 app.add_typer(bench_app, name="bench")
 
 

@@ -70,6 +70,8 @@ for _module in (
     "bench",
     "bench_stream",
     "bench_train",
+    "bench_micro",
+    "bench_recovery",
     "demo",
 ):
     import_module(f"fraud.cli.{_module}")
