@@ -1,5 +1,7 @@
 """The cheap road accepts what the strict decoder accepts, whatever it has learnt, and refuses nothing itself."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -16,7 +18,7 @@ TIMES = [
     *("2026-11-25T10:00:00", "2026-11-25T10:00:00z", "2026-11-25T10:00:00+00:00", "2026-11-25T10:00:00.Z", ""),
     *("2026-11-25T10:00:00ZZ", "2026-11-25T10:00: 0Z", "2026-11-25T10:01:00Z", "2026-02-30T10:00:00Z", "2026"),
 ]
-CODES = {
+CODES: dict[str, list[str | None]] = {
     "currency": ["EUR", "USD", "eur", "EU", "EURO", "E1R"],
     "country": ["DE", "FR", "de", "D", "DEU", None],
     "merchant_category": ["5411", "0000", "541", "54111", "54a1", None],
@@ -57,7 +59,8 @@ def test_what_was_learnt_changes_no_answer(changes: dict[str, object]) -> None:
     usual = transaction(timestamp="2026-11-25T10:00:00.000Z")
     assert decoder.decode(usual) is None
     assert found(decoder, usual) == decoder.decode(usual) == STRICT.decode(usual)
-    raw = transaction(**({"timestamp": "2026-11-25T10:00:00.000Z"} | changes))
+    values: dict[str, Any] = {"timestamp": "2026-11-25T10:00:00.000Z"}
+    raw = transaction(**(values | changes))
     for _ in range(2):  # the second time it may be known
         assert found(decoder, raw) == expected(raw)
 
