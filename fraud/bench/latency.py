@@ -62,11 +62,11 @@ def latencies(
     """
     sent = {
         (message.partition(), message.offset()): message.timestamp()[1]
-        for message in _read(bootstrap, bus.TRANSACTIONS, since, until)
+        for message in read(bootstrap, bus.TRANSACTIONS, since, until)
     }
     found: dict[tuple[int, int], int] = {}
     ends = bus.end_offsets(bootstrap, bus.PREDICTIONS)
-    for message in _read(bootstrap, bus.PREDICTIONS, answers_since, ends):
+    for message in read(bootstrap, bus.PREDICTIONS, answers_since, ends):
         source = _ANSWER.decode(message.value() or b"").source
         key = (source.partition, source.offset)
         if key in sent:
@@ -75,8 +75,12 @@ def latencies(
     return Latencies(ms, len(sent) - len(found))
 
 
-def _read(bootstrap: str, topic: str, since: Mapping[int, int], until: Mapping[int, int]) -> Iterator["Message"]:
-    """Yield every message of [since, until) of each partition."""
+def read(bootstrap: str, topic: str, since: Mapping[int, int], until: Mapping[int, int]) -> Iterator["Message"]:
+    """Yield every message of [since, until) of each partition.
+
+    Raises:
+        ServiceError: Kafka doesn't give what it said it holds.
+    """
     from confluent_kafka import Consumer, TopicPartition
 
     open_parts = {p: end for p, end in until.items() if end > since.get(p, 0)}
