@@ -61,10 +61,12 @@ def run(work: Callable[[Options, int], None], told: Options) -> int:
             if child.is_alive():
                 child.terminate()
 
-    for child in children:
-        child.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    for child in children:
+        child.start()
+    if asked:
+        stop(0, None)  # it came in between
     wait([child.sentinel for child in children])
     ended = [child.exitcode for child in children if child.exitcode is not None]
     was_asked = asked
@@ -77,5 +79,6 @@ def run(work: Callable[[Options, int], None], told: Options) -> int:
 
 
 def _child(work: Callable[[Options, int], None], told: Options, number: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent passes it on
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent passes it on as SIGTERM
     work(told, number)
