@@ -220,7 +220,7 @@ def test_a_peer_reads_the_prepared_home(tmp_path: Path) -> None:
 @pytest.mark.server
 @pytest.mark.timeout(1_200)
 def test_bench_peers_compares_three_systems(tmp_path: Path) -> None:
-    command = ["bench", "peers", "--events", "12000", "--users", "1000", "--json"]
+    command = ["bench", "peers", "--events", "12000", "--users", "2000", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "fraud.cli", *command],
         env=servers.environment(servers.settings(tmp_path / "home")),
