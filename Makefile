@@ -76,6 +76,10 @@ doctor: $(STAMP) ## Say what is wrong with what runs, and what to do
 bench: $(STAMP) ## Measure the stream on this machine
 	@$(BIN)/fraud-detect bench stream
 
+.PHONY: peers
+peers: $(STAMP) ## Add to .venv what `fraud-detect bench peers` compares with; what is there stays as it is
+	@VIRTUAL_ENV=$(VENV) $(UV) pip install -q --compile-bytecode --no-deps --require-hashes -r requirements/peers.txt
+
 .PHONY: env
 env: ## Docker Compose: write .env with random secrets; what one that exists says stays
 	@$(PYTHON) -m fraud.stack.env_file
@@ -120,6 +124,7 @@ lock: $(STAMP) ## Resolve the dependencies again: of development, then of each i
 	$(IMAGE_LOCK) $(addprefix --extra ,$(RETRAIN)) pyproject.toml -o requirements/retrain.txt
 	$(IMAGE_LOCK) requirements/mlflow.in -o requirements/mlflow.txt
 	$(LOCK) --no-annotate $(LOCKED_PYTHON) requirements/tools.in -o requirements/tools.txt
+	$(IMAGE_LOCK) --override requirements/peers-overrides.txt --group pyproject.toml:peers -o requirements/peers.txt
 
 .PHONY: docs
 docs: $(STAMP) ## Write schemas/ and the generated pages of docs/ again

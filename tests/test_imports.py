@@ -15,15 +15,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("fraud", "producer", "spark_jobs")
+PACKAGES = ("fraud", "producer", "spark_jobs", "bench")
 
 CORE, EDGE, PRODUCER, JOBS, RUNNER, CLI = "core", "edge", "producer", "spark_jobs", "runner", "cli"
+PEER = "peer"
 # What each layer may import: the core itself alone; the leaves nobody but who runs them.
 MAY_IMPORT = {
     CORE: {CORE},
     EDGE: {CORE, EDGE},
     PRODUCER: {CORE, EDGE, PRODUCER},
     JOBS: {CORE, EDGE, JOBS},
+    PEER: {CORE, EDGE, PEER},
     RUNNER: {CORE, EDGE, PRODUCER, JOBS, RUNNER},
     CLI: {CORE, EDGE, PRODUCER, JOBS, RUNNER, CLI},
 }
@@ -80,6 +82,7 @@ LAYERS = {
     # What people and machines start.
     "producer": PRODUCER,
     "spark_jobs": JOBS,
+    "bench": PEER,  # started by fraud.bench as processes of their own, imported by nobody
     "fraud.bench": RUNNER,
     "fraud.demo": RUNNER,
     "fraud.cli": CLI,
@@ -99,6 +102,9 @@ ONLY_IN = {
     "deltalake": ("fraud.lake",),
     "imblearn": ("fraud.training",),
     "airflow": ("dags",),
+    "quixstreams": ("bench.peers",),
+    "onnxruntime": ("bench.peers",),
+    "onnxmltools": ("bench.peers",),
 }
 
 # Who reads or writes the process's environment beside the command line's one place, and why.
@@ -115,6 +121,7 @@ ENVIRONMENT = {
     "fraud.demo.commands": "a child inherits the process's, with its own on top",
     "fraud.bench.rig": "a child inherits the process's, with its own on top",
     "fraud.registry.connection": "MLflow's client is configured by variables alone",
+    "bench.peers.program": "an entry point: the settings of the score job beside it",
     "spark_jobs.session": "the JVM and its workers are configured by variables",
 }
 # Who asks the wall clock beside the command line and what it runs; everywhere else time is an argument.
@@ -125,6 +132,8 @@ CLOCK = {
     "spark_jobs.score": "an entry point: leases and marks of the driver",
     "spark_jobs.archive": "an entry point: the driver's lease",
     "spark_jobs.archive_wait": "an entry point: how long it waits",
+    "bench.peers.plain": "an entry point: when a slice is decided",
+    "bench.peers.quix": "an entry point: when a message is decided",
 }
 _CLOCKS = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
 

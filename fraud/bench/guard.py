@@ -12,12 +12,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from fraud.bench import codec, kernels
+from fraud.bench.model import trained
 from fraud.bench.sample import simulated
 from fraud.bench.timing import Call, measure, ratio
 from fraud.errors import ConfigError
+from fraud.forest import take_over
 from fraud.history import ENTRY, HEADER
+from fraud.model import Scorer
 from fraud.store.base import Histories
 from fraud.store.lmdb_parts import open_lmdb
 
@@ -74,6 +78,7 @@ def ratios(repeats: int = REPEATS) -> dict[str, float]:
         for name in ("decode", "decode_unusual", "encode_predictions", "reject")
     }
     found["event_columns / decode"] = _ratio(named["event_columns"], named["decode"], repeats)
+    found["compiled forest / XGBoost"] = _forest(repeats)
     pasts = {length: kernels.past(USERS, length) for length in (1, 60, 400)}
     found["fold of 60 / of 1"] = _ratio(pasts[60].fold, pasts[1].fold, repeats)
     found["fold of 400 / of 60"] = _ratio(pasts[400].fold, pasts[60].fold, repeats)
@@ -84,6 +89,14 @@ def ratios(repeats: int = REPEATS) -> dict[str, float]:
         finally:
             store.close()
     return found
+
+
+def _forest(repeats: int) -> float:
+    sample = simulated(users=200, days=20)
+    bundle = trained(sample, trees=100, depth=4)
+    matrix = np.resize(sample.matrix, (KEYS, sample.matrix.shape[1]))
+    compiled, plain = Scorer(bundle, take_over), Scorer(bundle)
+    return _ratio(lambda: compiled.predict(matrix), lambda: plain.predict(matrix), repeats)
 
 
 def _reads(histories: Histories, repeats: int) -> float:

@@ -81,7 +81,11 @@ def latencies(
 
 
 def read(bootstrap: str, topic: str, since: Mapping[int, int], until: Mapping[int, int]) -> Iterator["Message"]:
-    """Yield every message of [since, until) of each partition."""
+    """Yield every message of [since, until) of each partition.
+
+    Raises:
+        ServiceError: Kafka doesn't give what it said it holds.
+    """
     from confluent_kafka import Consumer, TopicPartition
 
     open_parts = {p: end for p, end in until.items() if end > since.get(p, 0)}

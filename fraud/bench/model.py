@@ -1,7 +1,7 @@
-"""`bench model`: what a row costs to score, by batch: XGBoost as the job uses it, ONNX Runtime beside.
+"""`bench model`: what a row costs to score, by batch: the job's compiled forest, XGBoost and ONNX Runtime beside.
 
-The peer is optional (`make peers`). Both apply one booster whose calibrator changes nothing, so their
-probabilities can be compared; the job's time includes the calibrator.
+ONNX Runtime is optional (`make peers`). All apply one booster whose calibrator changes nothing, so their
+probabilities can be compared; ours and XGBoost's times include the calibrator.
 """
 
 import warnings
@@ -17,7 +17,9 @@ from fraud.bench.processes import load, machine
 from fraud.bench.sample import Sample, simulated
 from fraud.bench.timing import Call, measure
 from fraud.calibration import Calibrator
+from fraud.errors import StateError
 from fraud.features import FEATURE_NAMES, FEATURE_VERSION
+from fraud.forest import take_over
 from fraud.model import Bundle, Scorer
 
 ROWS = (1, 10, 100, 1_000, 10_000)
@@ -28,25 +30,27 @@ Predict = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 
 def run(trees: int, depth: int, repeats: int, say: Say, rows: Sequence[int] = ROWS) -> dict[str, Any]:
-    """Train a booster on simulated rows and time both runtimes on them, one thread each.
+    """Train a booster on simulated rows and time the three on them, one thread each.
 
     Returns:
-        {trees, depth, features, rows: {n: {xgboost_us, onnx_us}}, difference, repeats, load, machine}; µs per row
-        as {median, range}; `difference` is the largest one between both runtimes' probabilities; `onnx_us` and
-        `difference` are null where ONNX Runtime isn't installed.
+        {trees, depth, features, rows: {n: {compiled_us, xgboost_us, onnx_us}}, difference, repeats, load, machine}; µs
+        per row as {median, range}; `difference` is the largest one between ONNX Runtime's probabilities and ours, which
+        are XGBoost's; `onnx_us` and `difference` are null where ONNX Runtime isn't installed.
     """
     busy = load()
     say(f"training {trees} trees of depth {depth} (not counted)")
     sample = simulated()
     bundle = trained(sample, trees, depth)
-    scorer = Scorer(bundle)
+    scorer, plain = Scorer(bundle, take_over), Scorer(bundle)
+    if scorer.compiled is None:
+        raise StateError("the compiled forest isn't XGBoost's equal on this booster")
     peer = onnx(bundle)
     if peer is None:
-        say("ONNX Runtime isn't installed, so nothing stands beside XGBoost; install it with: make peers")
+        say("ONNX Runtime isn't installed, so only XGBoost stands beside; install it with: make peers")
     matrix = np.resize(sample.matrix, (max(rows), sample.matrix.shape[1]))
     found = {}
     for count in rows:
-        found[str(count)] = _times(scorer, peer, np.ascontiguousarray(matrix[:count]), repeats)
+        found[str(count)] = _times(scorer, plain, peer, np.ascontiguousarray(matrix[:count]), repeats)
         say(f"{count:,} rows: " + ", ".join(f"{name[:-3]} {_median(each)}" for name, each in found[str(count)].items()))
     return {
         "trees": trees,
@@ -106,14 +110,19 @@ def _session(bundle: Bundle) -> Any:
     return onnxruntime.InferenceSession(converted.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def _times(scorer: Scorer, peer: Predict | None, matrix: npt.NDArray[np.float64], repeats: int) -> dict[str, Any]:
-    calls: dict[str, Call] = {"xgboost_us": lambda: scorer.predict(matrix)}
+def _times(
+    scorer: Scorer, plain: Scorer, peer: Predict | None, matrix: npt.NDArray[np.float64], repeats: int
+) -> dict[str, Any]:
+    calls: dict[str, Call] = {
+        "compiled_us": lambda: scorer.predict(matrix),
+        "xgboost_us": lambda: plain.predict(matrix),
+    }
     if peer is not None:
         calls["onnx_us"] = lambda: peer(matrix)
-    timings = measure(calls, repeats)
-    return {"xgboost_us": None, "onnx_us": None} | {
-        name: timing.figures(1e6 / len(matrix)) for name, timing in timings.items()
+    found: dict[str, Any] = {
+        name: timing.figures(1e6 / len(matrix)) for name, timing in measure(calls, repeats).items()
     }
+    return found if peer is not None else found | {"onnx_us": None}
 
 
 def _median(figures: dict[str, Any] | None) -> str:

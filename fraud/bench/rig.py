@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -48,8 +48,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Job:
-    """A running score job."""
+    """A running program that scores: our job, or a peer."""
 
+    name: str
     process: "subprocess.Popen[bytes]"
     started: float  # time.monotonic()
     log: Path
@@ -75,7 +76,7 @@ class Job:
         """Raise ServiceError if it has ended."""
         if self.process.poll() is not None:
             last = self.log.read_text(errors="replace").strip().splitlines()[-3:]
-            raise ServiceError(f"the score job ended ({self.process.returncode}): {' '.join(last)} (see {self.log})")
+            raise ServiceError(f"{self.name} ended ({self.process.returncode}): {' '.join(last)} (see {self.log})")
 
 
 @dataclass(frozen=True)
@@ -151,16 +152,21 @@ class Rig:
         finally:
             store.close()
 
-    @contextmanager
-    def job(self, profile: str) -> Iterator[Job]:
+    def job(self, profile: str) -> AbstractContextManager[Job]:
         """Run a score job for as long as the block lasts."""
-        log = self.settings.logs / f"score-{profile}.log"
+        command = [sys.executable, "-m", "fraud.cli", "score", "--no-watch", "--profile", profile]
+        return self.program("the score job", command, f"score-{profile}")
+
+    @contextmanager
+    def program(self, name: str, command: Sequence[str], log_name: str, folder: Path | None = None) -> Iterator[Job]:
+        """Run a program with this rig's settings, in `folder`, for as long as the block lasts."""
+        log = self.settings.logs / f"{log_name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         mark = processes.Mark(OWNER, self.settings.home.absolute())
-        command = [sys.executable, "-m", "fraud.cli", "score", "--no-watch", "--profile", profile]
         with log.open("ab") as out:
             process = subprocess.Popen(  # noqa: S603
                 command,
+                cwd=folder,
                 # The mark lets the next run's stack end it, should this one be killed.
                 env={**os.environ, **self.settings.environment(), processes.VARIABLE: str(mark)},
                 stdin=subprocess.DEVNULL,
@@ -169,7 +175,7 @@ class Rig:
                 start_new_session=True,
             )
         try:
-            yield Job(process, time.monotonic(), log)
+            yield Job(name, process, time.monotonic(), log)
         finally:
             process.send_signal(signal.SIGTERM)
             try:

@@ -9,6 +9,7 @@ CPU and memory are the job's whole process tree (driver, JVM, Python workers), w
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,36 +59,40 @@ def run(plan: Plan, rig: Rig, say: Say) -> dict[str, Any]:
     for number in range(1, plan.runs + 1):
         rig.reset()
         messages = iter(rig.messages(plan.messages))
-        drains.append(drain(plan, rig, messages))
+        drains.append(drain(plan, rig, messages, rig.job("throughput")))
         say(f"run {number}: drained {drains[-1]['events_per_s']:,.0f} events/s")
         paced.append(hold(plan, rig, messages, say))
     return {
         "machine": machine(),
         "load": {"before": before, "after": load()},
         "runs": plan.runs,
-        "drain": _summary(drains),
-        "paced": {str(rate): _summary([each[rate] for each in paced]) for rate in plan.rates},
+        "drain": summary(drains),
+        "paced": {str(rate): summary([each[rate] for each in paced]) for rate in plan.rates},
     }
 
 
-def drain(plan: Plan, rig: Rig, messages: Iterator[Message]) -> dict[str, float]:
-    """Fill the topic, start a job on it and time the drain after the first, warming ones."""
+def drain(plan: Plan, rig: Rig, messages: Iterator[Message], starting: AbstractContextManager[Job]) -> dict[str, float]:
+    """Fill the topic, start a job on it and time the drain after the first, warming ones.
+
+    Raises:
+        ServiceError: the job ends or stands still, or is done before its clock starts.
+    """
     fill(rig.bootstrap, _take(messages, plan.warm_events + plan.events))
-    with rig.job("throughput") as job:
+    with starting as job:
         target = _answered(rig) + plan.warm_events + plan.events
         begin = _wait(rig, job, target - plan.events)
         cpu = usage(tree([job.pid])).cpu_seconds
         memory = PeakMemory(lambda: [job.pid], MEMORY_SECONDS)
-        while (now := _answered(rig)) < target:
-            _check(job, begin.at)
-            time.sleep(POLL_SECONDS)
-        seconds = time.monotonic() - begin.at
-        events = now - begin.answered
+        end = _wait(rig, job, target)
+        seconds, events = end.at - begin.at, end.answered - begin.answered
         spent = usage(tree([job.pid])).cpu_seconds - cpu
+        peak = memory.close()
+    if events < plan.events / 10:
+        raise ServiceError(f"{job.name} was too fast to be timed over {plan.events:,} events; measure more of them")
     return {
         "events_per_s": events / seconds,
         "cpu_s_per_million": spent / events * 1e6,
-        "rss_mb": memory.close(),
+        "rss_mb": peak,
     }
 
 
@@ -137,9 +142,11 @@ class _Moment:
 
 def _wait(rig: Rig, job: Job, target: int) -> _Moment:
     """Return when so many answers (predictions and rejections) have been published."""
-    begin = time.monotonic()
+    moved, before = time.monotonic(), -1
     while (answered := _answered(rig)) < target:
-        _check(job, begin)
+        if answered != before:
+            moved, before = time.monotonic(), answered
+        _check(job, moved)
         time.sleep(POLL_SECONDS)
     return _Moment(time.monotonic(), answered)
 
@@ -151,7 +158,7 @@ def _answered(rig: Rig) -> int:
 def _check(job: Job, since: float) -> None:
     job.check()
     if time.monotonic() - since > GIVE_UP_SECONDS:
-        raise ServiceError(f"the job didn't answer everything within {GIVE_UP_SECONDS} s; see {job.log}")
+        raise ServiceError(f"waited {GIVE_UP_SECONDS} s for {job.name} in vain; see {job.log}")
 
 
 def _take(messages: Iterator[Message], count: int) -> Sequence[Message]:
@@ -161,7 +168,7 @@ def _take(messages: Iterator[Message], count: int) -> Sequence[Message]:
     return taken
 
 
-def _summary(rows: Iterable[dict[str, float]]) -> dict[str, Any]:
+def summary(rows: Iterable[dict[str, float]]) -> dict[str, Any]:
     """Return each figure's median, and its range where there are several runs."""
     given = list(rows)
     result: dict[str, Any] = {}

@@ -25,14 +25,20 @@ EXTRAS = {
     "xgboost": "model",
 }
 
+# What `bench peers` needs beside: a dependency group of the repository, no extra of the package.
+PEERS = ("onnx", "onnxmltools", "onnxruntime", "quixstreams")
+
 
 def advice(missing: ModuleNotFoundError) -> str | None:
-    """Return what to install for a module that isn't there; None if no extra brings it.
+    """Return what to install for a module that isn't there; None if nothing of ours brings it.
 
     >>> advice(ModuleNotFoundError(name="mlflow.tracking"))
     "this command needs mlflow, which isn't installed: pip install 'fraud-detect[registry]'"
     """
     module = (missing.name or "").partition(".")[0]
+    if module in PEERS:
+        install = "uv pip install --no-deps --require-hashes -r requirements/peers.txt"
+        return f"this command needs {module}, which isn't installed: make peers ({install})"
     extra = EXTRAS.get(module)
     if extra is None:
         return None

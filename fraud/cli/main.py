@@ -69,6 +69,7 @@ for _module in (
     "parity",
     "bench",
     "bench_stream",
+    "bench_peers",
     "bench_train",
     "bench_micro",
     "bench_recovery",

@@ -20,7 +20,7 @@ def test_rows_in_a_batch_cost_less_each(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_onnx_runtime_says_the_same() -> None:
     for name in model.PEERS:
-        pytest.importorskip(name)
+        pytest.importorskip(name, reason=f"{name} isn't installed: make peers")
     result = model.run(10, 3, 2, lambda _: None, rows=(1, 100))
     assert result["rows"]["100"]["onnx_us"]["median"] > 0
     assert result["difference"] < 1e-5

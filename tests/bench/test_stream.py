@@ -12,14 +12,14 @@ import pytest
 
 from fraud.bench.latency import Latencies
 from fraud.bench.processes import PeakMemory, tree, usage
-from fraud.bench.stream import Plan, _summary
+from fraud.bench.stream import Plan, summary
 from tests import servers
 
 
 def test_figures_are_medians_with_their_range() -> None:
     rows = [{"p50": 3.0}, {"p50": 1.0}, {"p50": 2.0}]
-    assert _summary(rows) == {"p50": 2.0, "p50_range": [1.0, 3.0]}
-    assert _summary(rows[:1]) == {"p50": 3.0}
+    assert summary(rows) == {"p50": 2.0, "p50_range": [1.0, 3.0]}
+    assert summary(rows[:1]) == {"p50": 3.0}
 
 
 def test_percentiles_of_nothing_are_no_number() -> None:

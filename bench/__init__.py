@@ -1,0 +1,1 @@
+"""What measurements compare this platform with; no part of the package that is installed."""
