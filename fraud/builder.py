@@ -74,10 +74,8 @@ def add_merchant_columns(matrix: Matrix, transactions: pl.DataFrame, changes: pl
 def pack_histories(transactions: pl.DataFrame) -> dict[str, bytes]:
     """Return every user's packed history after the last row of the table."""
     folded, _, users = _fold(transactions)
-    return {
-        user: history.pack(int(newest), folded.entries[start:stop])
-        for user, newest, start, stop in zip(users, folded.newest, folded.start, folded.stop, strict=True)
-    }
+    packed = history.pack_all(folded.newest, folded.entries, folded.start, folded.stop)
+    return dict(zip(users, packed, strict=True))
 
 
 def bulk_changes(transactions: pl.DataFrame, labels: pl.DataFrame | None) -> pl.DataFrame:

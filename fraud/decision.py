@@ -181,10 +181,8 @@ class Decision:
         matrix, status = np.empty_like(folded.matrix), np.empty_like(folded.status)
         matrix[order], status[order] = folded.matrix, folded.status
         touched = np.unique(who[status == ACCEPTED])
-        changed = {
-            users[i]: history.pack(int(folded.newest[i]), folded.entries[folded.start[i] : folded.stop[i]])
-            for i in touched
-        }
+        packed = history.pack_all(folded.newest[touched], folded.entries, folded.start[touched], folded.stop[touched])
+        changed = dict(zip([users[i] for i in touched], packed, strict=True))
         return changed, matrix, status
 
     def _histories(self, users: list[str]) -> list[bytes | None]:

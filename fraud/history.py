@@ -37,6 +37,7 @@ EVENT = np.dtype([*ENTRY.descr, ("channel", "<i2"), ("mcc", "<i2")])
 
 HEADER = 8
 NEVER = np.iinfo(np.int64).min  # the newest time of a user without history
+_NEVER = int(NEVER).to_bytes(HEADER, "little", signed=True)
 
 Entries = npt.NDArray[np.void]  # of dtype ENTRY
 Events = npt.NDArray[np.void]  # of dtype EVENT
@@ -72,12 +73,9 @@ def unpack(values: Sequence[bytes | None]) -> Histories:
         )
     bounds = np.zeros(len(values) + 1, np.int64)
     np.cumsum(payload // ENTRY.itemsize, out=bounds[1:])
-    newest = np.fromiter(
-        (NEVER if value is None else int.from_bytes(value[:HEADER], "little", signed=True) for value in values),
-        np.int64,
-        len(values),
-    )
-    joined = b"".join([value[HEADER:] for value in values if value is not None])
+    newest = np.frombuffer(b"".join([_NEVER if value is None else value[:HEADER] for value in values]), "<i8")
+    # Views: the payloads are copied once.
+    joined = b"".join([memoryview(value)[HEADER:] for value in values if value is not None])
     return Histories(np.frombuffer(joined, ENTRY), bounds, newest)
 
 
@@ -90,3 +88,23 @@ def pack(newest: int, entries: Entries) -> bytes:
     (7, 1)
     """
     return int(newest).to_bytes(HEADER, "little", signed=True) + entries.tobytes()
+
+
+def pack_all(
+    newest: npt.NDArray[np.int64], entries: Entries, start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64]
+) -> list[bytes]:
+    """Return the bytes of several histories; history i is newest[i] and entries[start[i]:stop[i]].
+
+    >>> both = np.zeros(2, ENTRY)
+    >>> pack_all(np.array([7]), both, np.array([1]), np.array([2])) == [pack(7, both[1:])]
+    True
+    """
+    heads = newest.astype("<i8").tobytes()
+    raw = np.ascontiguousarray(entries).view(np.uint8).data
+    size = ENTRY.itemsize
+    return [
+        b"".join((heads[at : at + HEADER], raw[begin:end]))
+        for at, begin, end in zip(
+            range(0, len(heads), HEADER), (start * size).tolist(), (stop * size).tolist(), strict=True
+        )
+    ]

@@ -86,7 +86,9 @@ class Housekeeping:
             line["rows"] = decided - there
             line["rows_per_s"] = round((decided - there) / max(now - then, 1) * 1000, 1)
         line["batch_rows"] = batch.get("numInputRows")
-        line["batch_ms"] = (batch.get("durationMs") or {}).get("triggerExecution")
+        phases = dict(batch.get("durationMs") or {})
+        line["batch_ms"] = phases.pop("triggerExecution", None)
+        line["phases_ms"] = phases
         self._before = now, decided
         self._lines.info(json.dumps(line, separators=(",", ":")))
 

@@ -30,6 +30,15 @@ def test_what_is_packed_is_unpacked(given_histories: list[tuple[int, bytes] | No
         assert unpacked.newest[i] == (NEVER if each is None else each[0])
 
 
+@given(histories)
+def test_all_at_once_are_packed_as_one_by_one(given_histories: list[tuple[int, bytes] | None]) -> None:
+    packed = [history.pack(each[0], whole(each[1])) for each in given_histories if each is not None]
+    laid = history.unpack(packed)
+    assert history.pack_all(laid.newest, laid.entries, laid.bounds[:-1], laid.bounds[1:]) == packed
+    gaps = np.repeat(laid.entries, 2)[::2]  # not contiguous
+    assert history.pack_all(laid.newest, gaps, laid.bounds[:-1], laid.bounds[1:]) == packed
+
+
 @pytest.mark.parametrize("length", [0, 1, HEADER - 1, HEADER + 1, HEADER + ENTRY.itemsize - 1, 2 * ENTRY.itemsize])
 def test_damaged_bytes_are_refused_with_the_way_out(length: int) -> None:
     good = history.pack(0, np.zeros(2, ENTRY))

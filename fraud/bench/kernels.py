@@ -76,14 +76,18 @@ def run(events: int, repeats: int, say: Say, lengths: Sequence[int] = LENGTHS) -
 
 def _users(events: int, length: int, repeats: int) -> dict[str, Any]:
     many, one = past(events, length), past(1, length)
-    parts = np.split(many.histories.entries, many.histories.bounds[1:-1])
-    packed = [history.pack(NOW_MS, part) for part in parts]
+    known, bounds = many.histories, many.histories.bounds
+
+    def pack() -> list[bytes]:
+        return history.pack_all(known.newest, known.entries, bounds[:-1], bounds[1:])
+
+    packed = pack()
     timings = measure(
         {
             "fold": many.fold,
             "fold_one": one.fold,
             "unpack": lambda: history.unpack(packed),
-            "pack": lambda: [history.pack(NOW_MS, part) for part in parts],
+            "pack": pack,
         },
         repeats,
     )

@@ -45,13 +45,14 @@ class Latencies:
     missing: int
 
     def percentiles(self) -> dict[str, float]:
-        """Return p50, p95 and p99 in ms.
+        """Return p50, p95, p99 and p99.9 in ms.
 
         >>> Latencies(np.array([1, 2, 3]), 0).percentiles()["p50"]
         2.0
         """
-        values = np.percentile(self.ms, [50, 95, 99]) if len(self.ms) else [float("nan")] * 3
-        return {name: round(float(value), 1) for name, value in zip(("p50", "p95", "p99"), values, strict=True)}
+        shares = {"p50": 50, "p95": 95, "p99": 99, "p999": 99.9}
+        values = np.percentile(self.ms, list(shares.values())) if len(self.ms) else [float("nan")] * len(shares)
+        return {name: round(float(value), 1) for name, value in zip(shares, values, strict=True)}
 
 
 def latencies(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fraud import bus
+from fraud.bench.beside import Beside
 from fraud.bench.latency import Latencies, latencies
 from fraud.bench.load import Message, fill, pace
 from fraud.bench.processes import PeakMemory, load, machine, tree, usage
@@ -25,6 +26,7 @@ WARM_SECONDS = 20  # at the first rate, before the paced runs
 SETTLE_SECONDS = 5  # of a paced run, not counted
 GIVE_UP_SECONDS = 300
 POLL_SECONDS = 0.1
+HELD_MS = 200  # a rate is held where its p99 is at most this
 MEMORY_SECONDS = 2.0  # between two looks, each of which costs milliseconds
 
 Say = Callable[[str], None]
@@ -36,7 +38,7 @@ class Plan:
     """What to measure: `events` drained and each of `rates` (1/s) held for `seconds`, all of it `runs` times."""
 
     events: int = 300_000
-    rates: tuple[int, ...] = (1_000, 5_000)
+    rates: tuple[int, ...] = (1_000, 2_000, 5_000, 10_000)
     seconds: int = 60
     runs: int = 1
 
@@ -62,12 +64,14 @@ def run(plan: Plan, rig: Rig, say: Say) -> dict[str, Any]:
         drains.append(drain(plan, rig, messages, rig.job("throughput")))
         say(f"run {number}: drained {drains[-1]['events_per_s']:,.0f} events/s")
         paced.append(hold(plan, rig, messages, say))
+    held = {rate: summary([each[rate] for each in paced]) for rate in plan.rates}
     return {
         "machine": machine(),
         "load": {"before": before, "after": load()},
         "runs": plan.runs,
         "drain": summary(drains),
-        "paced": {str(rate): summary([each[rate] for each in paced]) for rate in plan.rates},
+        "paced": {str(rate): figures for rate, figures in held.items()},
+        "held": max((rate for rate, figures in held.items() if figures["p99"] <= HELD_MS), default=None),
     }
 
 
@@ -109,10 +113,16 @@ def hold(plan: Plan, rig: Rig, messages: Iterator[Message], say: Say) -> dict[in
             since, answers = rig.ends(bus.TRANSACTIONS), rig.ends(bus.PREDICTIONS)
             age = time.monotonic() - job.started
             cpu = usage(tree([job.pid])).cpu_seconds
-            pace(rig.bootstrap, _take(messages, plan.seconds * rate), rate)
+            with Beside(rig) as beside:
+                pace(rig.bootstrap, _take(messages, plan.seconds * rate), rate)
             spent = usage(tree([job.pid])).cpu_seconds - cpu
             measured = _measured(rig, job, since, answers)
-            found[rate] = {**measured.percentiles(), "cpu_cores": spent / plan.seconds, "jvm_age_s": age}
+            found[rate] = {
+                **measured.percentiles(),
+                **beside.figures(),
+                "cpu_cores": spent / plan.seconds,
+                "jvm_age_s": age,
+            }
             say(f"  {rate:,}/s: p50 {found[rate]['p50']:.0f} ms, p99 {found[rate]['p99']:.0f} ms")
     return found
 
@@ -173,7 +183,7 @@ def summary(rows: Iterable[dict[str, float]]) -> dict[str, Any]:
     given = list(rows)
     result: dict[str, Any] = {}
     for name in given[0]:
-        values = [row[name] for row in given]
+        values = [row[name] for row in given if name in row]
         result[name] = round(statistics.median(values), 1)
         if len(values) > 1:
             result[f"{name}_range"] = [round(min(values), 1), round(max(values), 1)]

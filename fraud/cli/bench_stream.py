@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+PERCENTILES = {"p50": "p50", "p95": "p95", "p99": "p99", "p99.9": "p999"}
+
+
 @bench_app.command()
 def stream(
     events: Annotated[int, typer.Option(help="Events of the backlog that is drained.", min=10_000)] = 300_000,
     rate: Annotated[
-        list[int] | None, typer.Option(help="Events a second that are held; default: 1000 and 5000. Repeatable.")
+        list[int] | None,
+        typer.Option(help="Events a second that are held; default: 1000, 2000, 5000 and 10000. Repeatable."),
     ] = None,
     users: Annotated[
         int, typer.Option(help="Users; each begins with a history of 60 in the median.", min=500)
@@ -38,7 +42,7 @@ def stream(
 
     if any(each < 1 for each in rate or ()):
         raise ConfigError(f"--rate {min(rate or ())} holds nothing; give at least 1 a second")
-    plan = Plan(events=events, rates=tuple(rate or (1_000, 5_000)), seconds=seconds, runs=runs)
+    plan = Plan(events=events, rates=tuple(rate or (1_000, 2_000, 5_000, 10_000)), seconds=seconds, runs=runs)
     with interruptible(), prepared(settings(), plan.messages, users, say) as rig:
         result = run(plan, rig, say)
     if as_json:
@@ -62,6 +66,7 @@ def _table(result: dict[str, Any]) -> "Table":
     table.add_row("processor time", f"{drain['cpu_s_per_million']:.1f} s per million events")
     table.add_row("memory", f"{drain['rss_mb']:,.0f} MB")
     for rate, paced in result["paced"].items():
-        figures = f"p50 {paced['p50']:.0f}, p95 {paced['p95']:.0f}, p99 {paced['p99']:.0f} ms"
-        table.add_row(f"latency at {int(rate):,}/s", figures)
+        latency = ", ".join(f"{name} {paced[key]:.0f}" for name, key in PERCENTILES.items())
+        table.add_row(f"latency at {int(rate):,}/s", f"{latency} ms; lag grows by {paced['lag_slope']:.0f} a second")
+    table.add_row("highest rate with p99 ≤ 200 ms", "none" if result["held"] is None else f"{result['held']:,}/s")
     return table

@@ -83,12 +83,13 @@ def test_a_partition_that_spark_added_by_itself_ends_the_query(house: House) -> 
 def test_a_line_says_where_the_stream_is(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(housekeeping, "EVERY_SECONDS", 0.01)
     monkeypatch.setattr(housekeeping, "look", lambda house: None)
-    last: dict[str, Any] = {"batchId": 4, "numInputRows": 2, "durationMs": {"triggerExecution": 80}}
+    last: dict[str, Any] = {"batchId": 4, "numInputRows": 2, "durationMs": {"triggerExecution": 80, "addBatch": 61}}
     keeping = Housekeeping(replace(house, last_batch=lambda: last), lambda error: pytest.fail(str(error)))
     servers.wait_for("two lines", lambda: house.progress.exists() and house.progress.read_text().count("\n") > 1, 5)
     keeping.close()
     first, second, *_ = map(json.loads, house.progress.read_text().splitlines())
-    assert first == {"at": NOW, "position": 5, "batch": 4, "batch_rows": 2, "batch_ms": 80}
+    told = {"at": NOW, "position": 5, "batch": 4, "batch_rows": 2, "batch_ms": 80, "phases_ms": {"addBatch": 61}}
+    assert first == told
     assert second["rows"] == 0
 
 
