@@ -67,15 +67,15 @@ def run(work: Callable[[Options, int], None], told: Options) -> int:
         child.start()
     if asked:
         stop(0, None)  # it came in between
-    wait([child.sentinel for child in children])
-    ended = [child.exitcode for child in children if child.exitcode is not None]
-    was_asked = asked
+    ready = set(wait([child.sentinel for child in children]))
+    was_asked, ended = asked, [child for child in children if child.sentinel in ready]
     stop(0, None)
     for child in children:
         child.join(STOP_SECONDS)
         if child.is_alive():
             child.kill()
-    return 0 if was_asked else next((code for code in ended if code), 1)
+    # Asked for only now: a sentinel is ready a moment before its process can be waited for.
+    return 0 if was_asked else next((child.exitcode for child in ended if child.exitcode), 1)
 
 
 def _child(work: Callable[[Options, int], None], told: Options, number: int) -> None:

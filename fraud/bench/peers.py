@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fraud import bus
+from fraud.bench.job import Job
 from fraud.bench.latency import read
 from fraud.bench.processes import load, machine
-from fraud.bench.rig import Job, Rig, Say
+from fraud.bench.rig import Rig, Say
 from fraud.bench.stream import Offsets, Plan, drain, summary
 from fraud.errors import ServiceError, StateError
 

@@ -18,10 +18,11 @@ from typing import Any
 import psutil
 
 from fraud import bus
+from fraud.bench.job import Job
 from fraud.bench.latency import read, source_of
 from fraud.bench.load import pace
 from fraud.bench.processes import load, machine
-from fraud.bench.rig import Job, Rig
+from fraud.bench.rig import Rig
 from fraud.errors import ServiceError
 from fraud.stack import processes
 

@@ -1,6 +1,5 @@
 """What a benchmark of the stream stands on: a broker of its own, a loaded store with a model, and jobs."""
 
-import contextlib
 import hashlib
 import math
 import os
@@ -16,19 +15,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
-import psutil
+from msgspec.structs import replace
 
-from fraud import backfill
+from fraud import backfill, bus
 from fraud.bench import topics
-from fraud.bench.processes import tree
+from fraud.bench.job import Job
 from fraud.errors import ServiceError
 from fraud.settings import Settings
 from fraud.stack import kafka, processes
 from fraud.stack.ports import free_ports
 from fraud.stack.supervisor import Stack, running
 from fraud.store import open_store
-from fraud.store.base import Pointer
+from fraud.store.base import Pointer, Store
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer
@@ -41,42 +41,10 @@ STOP_SECONDS = 30
 PAST_DAYS = 30
 PER_DAY = 2.0  # transactions of a user; after 30 days a history holds 60 entries in the median
 USERS_PER_MERCHANT = 7
+MAP_MB = 64 << 10  # room for a million users; the file takes what it holds
 FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Job:
-    """A running program that scores: our job, or a peer."""
-
-    name: str
-    process: "subprocess.Popen[bytes]"
-    started: float  # time.monotonic()
-    log: Path
-
-    @property
-    def pid(self) -> int:
-        """The driver's."""
-        return self.process.pid
-
-    def kill(self, *, only_driver: bool = False) -> list[psutil.Process]:
-        """kill -9 the driver with its children (JVM, Python workers), or alone; return all of them.
-
-        The driver goes first, so that it starts nothing in their place.
-        """
-        found = tree([self.pid])
-        for process in found[:1] if only_driver else found:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        self.process.wait()
-        return found
-
-    def check(self) -> None:
-        """Raise ServiceError if it has ended."""
-        if self.process.poll() is not None:
-            last = self.log.read_text(errors="replace").strip().splitlines()[-3:]
-            raise ServiceError(f"{self.name} ended ({self.process.returncode}): {' '.join(last)} (see {self.log})")
 
 
 @dataclass(frozen=True)
@@ -86,12 +54,14 @@ class Rig:
     Attributes:
         past: what the store begins with.
         rows: transactions that are streamed, in arrival order.
+        copies: of each user: as many users more, with the same history; each message is one's of them, drawn at random.
     """
 
     settings: Settings
     bundle: "Bundle"
     past: backfill.Past
     rows: pl.DataFrame
+    copies: int = 1
     _watermarks: "list[Consumer]" = field(default_factory=list)
 
     @property
@@ -135,8 +105,10 @@ class Rig:
 
         if count > len(self.rows):
             raise ServiceError(f"{count:,} messages are needed, the simulation has {len(self.rows):,}")
-        for transaction in transactions(self.rows.head(count)):
-            yield transaction.user_id.encode(), encode(transaction)
+        drawn = np.random.default_rng(0).integers(0, self.copies, count).tolist()
+        for transaction, number in zip(transactions(self.rows.head(count)), drawn, strict=True):
+            user = _copy(transaction.user_id, number)
+            yield user.encode(), encode(replace(transaction, user_id=user) if number else transaction)
 
     def reset(self) -> None:
         """Empty topics, checkpoint and store; load the past and the model."""
@@ -146,11 +118,27 @@ class Rig:
         store = open_store(self.settings)
         try:
             backfill.load(self.past, store, partitions=self.settings.topic_partitions, clock=_now_ms)
+            self._copy_users(store)
             raw = self.bundle.to_bytes()
             pointer = Pointer(1, hashlib.sha256(raw).hexdigest(), "fraud-detector", "1", _now_ms())
             store.serving.publish(raw, pointer, expected_sequence=0)
         finally:
             store.close()
+
+    def _copy_users(self, store: Store) -> None:
+        """Give each copy its user's history, and let the disk have all of it before anything is measured."""
+        if self.copies == 1:
+            return
+        partitions = range(self.settings.topic_partitions)
+        known = {user: packed for p in partitions for user, packed in store.histories.users(p)}
+        for number in range(1, self.copies):
+            placed: dict[int, list[tuple[str, bytes]]] = {p: [] for p in partitions}
+            for user, packed in known.items():
+                name = _copy(user, number)
+                placed[bus.partition_of(name, len(partitions))].append((name, packed))
+            for partition, rows in placed.items():
+                store.histories.load(partition, rows)
+        os.sync()
 
     def job(self, profile: str) -> AbstractContextManager[Job]:
         """Run a score job for as long as the block lasts."""
@@ -205,6 +193,7 @@ def prepared(settings: Settings, messages: int, users: int, say: Say) -> Iterato
             "store_url": "lmdb:",
             "spark_ui_port": 0,
             "max_age_days": None,
+            "store_map_mb": max(settings.store_map_mb, MAP_MB),
         }
     )
     if not own.cache.exists():
@@ -234,6 +223,11 @@ def prepared(settings: Settings, messages: int, users: int, say: Say) -> Iterato
                 rig.close()
     finally:
         shutil.rmtree(own.data, ignore_errors=True)
+
+
+def _copy(user: str, number: int) -> str:
+    """Name a user's copy; the first is the user."""
+    return f"{user}~{number}" if number else user
 
 
 def _now_ms() -> int:

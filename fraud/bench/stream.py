@@ -15,10 +15,11 @@ from typing import Any
 
 from fraud import bus
 from fraud.bench.beside import Beside
+from fraud.bench.job import Job
 from fraud.bench.latency import Latencies, latencies
 from fraud.bench.load import Message, fill, pace
 from fraud.bench.processes import PeakMemory, load, machine, tree, usage
-from fraud.bench.rig import Job, Rig
+from fraud.bench.rig import Rig
 from fraud.errors import ServiceError
 
 WARM_SHARE = 1 / 3  # of a drain's events, sent beside them, before its clock starts

@@ -68,6 +68,7 @@ for _module in (
     "maintain",
     "parity",
     "bench",
+    "bench_scale",
     "bench_stream",
     "bench_peers",
     "bench_train",
