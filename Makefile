@@ -114,7 +114,7 @@ compose-doctor: ## Docker Compose: say what is wrong inside the stack, and what 
 	@$(COMPOSE) run --rm --no-deps doctor
 
 .PHONY: test-compose
-test-compose: $(STAMP) ## Docker Compose: bring the shipped file up, drive it from outside, kill parts of it (25 minutes)
+test-compose: $(STAMP) ## Docker Compose: bring the shipped file up, drive it from outside, kill parts of it (half an hour)
 	$(BIN)/python -m pytest tests/compose -m compose -v -n 0
 
 .PHONY: lock
