@@ -73,13 +73,6 @@ def measured(home: Path, *options: str) -> dict[str, Any]:
 
 @pytest.mark.server
 @pytest.mark.timeout(600)
-def test_a_killed_job_goes_on_and_loses_nothing(tmp_path: Path) -> None:
-    told = measured(tmp_path / "home", "--kills", "2", "--settle", "3")
-    assert len(told["runs"]) == 2
-
-
-@pytest.mark.server
-@pytest.mark.timeout(600)
 def test_the_jvm_does_not_outlive_a_killed_driver(tmp_path: Path) -> None:
     told = measured(tmp_path / "home", "--kills", "1", "--settle", "3", "--only-driver")
     assert told["only_driver"]
