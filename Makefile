@@ -100,7 +100,7 @@ CLI = $(COMPOSE) run --rm --no-deps -T cli
 PAST = /var/lib/fraud/data/past
 
 .PHONY: compose-model
-compose-model: ## Docker Compose: load a simulated past, train a first model on it and promote it (5 minutes)
+compose-model: ## Docker Compose: load a simulated past, train a first model on it and promote it
 	$(CLI) simulate --days 60 --users 1500 --out $(PAST) --start $$($(PYTHON) -c \
 	  'from datetime import *; print((datetime.now(timezone.utc) - timedelta(60)).date())')
 	$(COMPOSE) stop producer stream archive

@@ -53,17 +53,17 @@ class Forest:
         _walk(given, self.features, self.thresholds, self.lefts, self.values, self.roots, self.depths, self.base, out)
         return out
 
-    def trying(self) -> npt.NDArray[np.float64]:
-        """Return rows (n, width) on which a difference would show: thresholds, their neighbours, missing values."""
+    def trying(self, count: int = TRIED_ROWS) -> npt.NDArray[np.float64]:
+        """Return rows (count, width) on which a difference would show: thresholds, their neighbours, missing values."""
         rng = np.random.default_rng(0)
         inner = np.flatnonzero(~np.isnan(self.thresholds))
-        rows = rng.normal(size=(TRIED_ROWS, self.width))
+        rows = rng.normal(size=(count, self.width))
         for column in range(self.width):
             known = self.thresholds[inner[self.features[inner] % self.width == column]]
             if len(known):
-                drawn = rng.choice(known, TRIED_ROWS)
-                beside = np.nextafter(drawn, np.float32(np.inf) * rng.choice([-1, 1], TRIED_ROWS).astype(np.float32))
-                rows[:, column] = np.where(rng.random(TRIED_ROWS) < 0.5, drawn, beside)
+                drawn = rng.choice(known, count)
+                beside = np.nextafter(drawn, np.float32(np.inf) * rng.choice([-1, 1], count).astype(np.float32))
+                rows[:, column] = np.where(rng.random(count) < 0.5, drawn, beside)
         rows[rng.random(rows.shape) < 0.2] = np.nan
         return rows
 

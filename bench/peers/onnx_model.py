@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from bench.peers.program import options
 from fraud.errors import FraudError, ModelError
-from fraud.model import Bundle, Scorer
+from fraud.forest import take_over
+from fraud.model import Bundle
 from fraud.store import open_store
 from fraud.store.base import Store
 
@@ -56,7 +56,7 @@ def convert(bundle: Bundle) -> bytes:
             if attribute.name == "post_transform":
                 attribute.s = b"NONE"  # the calibrator reads margins
     raw = bytes(model.SerializeToString())
-    _check(raw, bundle, Scorer(bundle))
+    _check(raw, bundle, booster)
     return raw
 
 
@@ -69,32 +69,14 @@ def session(raw: bytes) -> Any:
     return onnxruntime.InferenceSession(raw, chosen, providers=["CPUExecutionProvider"])
 
 
-def thresholds(bundle: Bundle) -> list[npt.NDArray[np.float32]]:
-    """Return each feature's split points: between them a tree doesn't look, at them ties are decided."""
-    from fraud.booster import load_booster
-
-    table = load_booster(bundle.booster, bundle.feature_names).trees_to_dataframe()
-    splits = table[table["Feature"] != "Leaf"]
-    return [
-        np.unique(splits.loc[splits["Feature"] == f"f{i}", "Split"].to_numpy(np.float32))
-        for i in range(len(bundle.feature_names))
-    ]
-
-
-def _check(raw: bytes, bundle: Bundle, scorer: Scorer) -> None:
-    """Compare margins on rows made of the booster's own split points, their neighbours and gaps."""
-    rng = np.random.default_rng(0)
-    matrix = np.full((SAMPLES, len(bundle.feature_names)), np.nan)
-    for column, points in enumerate(thresholds(bundle)):
-        near = np.concatenate(
-            [points, np.nextafter(points, np.float32("inf")), np.nextafter(points, np.float32("-inf"))]
-        )
-        if len(near):
-            matrix[:, column] = rng.choice(near, SAMPLES)
-    matrix *= 1 + rng.normal(0, 1e-8, matrix.shape) * (rng.random(matrix.shape) < 0.5)  # no float32's exact value
-    matrix[rng.random(matrix.shape) < 0.1] = np.nan
-    found = session(raw).run([OUTPUT], {INPUT: matrix.astype(np.float32)})[0][:, 1]
-    largest = float(np.abs(found - scorer.margins(matrix)).max())
+def _check(raw: bytes, bundle: Bundle, booster: Any) -> None:
+    """Compare margins with the booster's own on rows where a difference would show."""
+    forest = take_over(booster, len(bundle.feature_names))
+    if forest is None:
+        raise ModelError("the booster isn't a plain forest, and can't be compared at its thresholds")
+    rows = forest.trying(SAMPLES)
+    found = session(raw).run([OUTPUT], {INPUT: rows.astype(np.float32)})[0][:, 1]
+    largest = float(np.abs(found - forest.margins(rows)).max())
     if not largest <= TOLERANCE:
         raise ModelError(f"the converted model's margins differ from the booster's by up to {largest:.2g}")
 

@@ -21,6 +21,7 @@ from bench.peers.program import Options, options, run
 from fraud import bus
 from fraud.decision import Decision, Model, Slice, Terms
 from fraud.errors import ServiceError, StateError
+from fraud.forest import take_over
 from fraud.model import Bundle, Scorer
 from fraud.store import Store, open_store
 from fraud.store.base import Answers, Kind, PartitionKey
@@ -78,7 +79,7 @@ def loaded(told: Options, partitions: range) -> tuple[Store, Model]:
         bundle = Bundle.from_bytes(kept.serving.bundle(pointer.sha256))
     finally:
         kept.close()
-    return memory, Model(Scorer(bundle), pointer)
+    return memory, Model(Scorer(bundle, take_over), pointer)
 
 
 def decided(part: Slice, store: Store, model: Model) -> Answers:

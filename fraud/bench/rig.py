@@ -180,6 +180,8 @@ def prepared(settings: Settings, messages: int, users: int, say: Say) -> Iterato
     The rows lie in the past by the broker's clock, so the job runs without its age limit. What was measured
     is left in bench/logs; data are removed at the end.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before XGBoost is imported, as `train` does
+
     from fraud.training import labelled_rows, train
     from producer.simulate import Config, generate
 

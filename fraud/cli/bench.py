@@ -7,12 +7,17 @@ from typing import Annotated
 import typer
 
 from fraud.cli.console import SEEDS, emit, say
+from fraud.cli.data import Json
 from fraud.cli.main import app
 
 bench_app = typer.Typer(
     help="Measure: the model's quality, the stream's speed and its parts', what a crash costs.", no_args_is_help=True
 )
 app.add_typer(bench_app, name="bench")
+
+# What several measurements of the stream ask for.
+Users = Annotated[int, typer.Option(help="Users; each begins with a history of 60 in the median.", min=2_000)]
+Runs = Annotated[int, typer.Option(help="How often everything is done; figures are medians.", min=1)]
 
 
 @bench_app.command()
@@ -31,7 +36,7 @@ def handbook(
     ablations: Annotated[
         bool, typer.Option("--ablations", help="Besides: SMOTE's ratio, calibration, the library's defaults or ours.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure quality by the Fraud Detection Handbook's protocol, with this platform's features.
 

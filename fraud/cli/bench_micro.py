@@ -7,19 +7,19 @@ import typer
 
 from fraud.cli.bench import bench_app
 from fraud.cli.console import emit, say, settings, stderr
+from fraud.cli.data import Json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 Repeats = Annotated[int, typer.Option(help="How often each is timed; figures are medians with ranges.", min=1)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")]
 
 
 @bench_app.command("features")
 def bench_features(
     events: Annotated[int, typer.Option(help="Events of a batch, each of another user.", min=1, max=10_000)] = 1_000,
     repeats: Repeats = 9,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Measure the feature kernels: nanoseconds per event by the length of the history, one thread.
 
@@ -46,7 +46,7 @@ def bench_features(
 def bench_codec(
     messages: Annotated[int, typer.Option(help="Different messages of each kind.", min=1, max=15_000)] = 1_000,
     repeats: Repeats = 9,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Measure reading and writing messages: microseconds per message, the standard library's JSON beside.
 
@@ -70,7 +70,7 @@ def bench_model(
     trees: Annotated[int, typer.Option(help="Trees of the model that is timed.", min=1, max=5_000)] = 300,
     depth: Annotated[int, typer.Option(help="How deep they are.", min=1, max=12)] = 4,
     repeats: Repeats = 9,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Measure scoring: microseconds per row by batch, the job's compiled forest, XGBoost and ONNX Runtime beside.
 
@@ -97,7 +97,7 @@ def bench_store(
     users: Annotated[int, typer.Option(help="Users with a history.", min=1_000, max=10_000_000)] = 10_000,
     rounds: Annotated[int, typer.Option(help="Batches of each size.", min=20)] = 200,
     seconds: Annotated[float, typer.Option(help="No more batches of a size after so long.", min=0)] = 20.0,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Measure the online store: reads and whole commits, by batch and by length of the histories.
 
@@ -132,7 +132,7 @@ def bench_store(
 def bench_guard(
     expected: Annotated[Path, typer.Option(help="The file of expected ratios.")] = Path("bench/expected.json"),
     repeats: Repeats = 7,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Compare the parts' ratios with the expected ones; exit 1 where one has grown beyond its tolerance.
 

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fraud.cli.bench import bench_app
+from fraud.cli.bench import Runs, Users, bench_app
 from fraud.cli.console import emit, say, settings, stderr
+from fraud.cli.data import Json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -14,11 +15,9 @@ if TYPE_CHECKING:
 @bench_app.command()
 def peers(
     events: Annotated[int, typer.Option(help="Events of the backlog that each system drains.", min=10_000)] = 200_000,
-    users: Annotated[
-        int, typer.Option(help="Users; each begins with a history of 60 in the median.", min=500)
-    ] = 20_000,
-    runs: Annotated[int, typer.Option(help="How often everything is done; figures are medians.", min=1)] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")] = False,
+    users: Users = 20_000,
+    runs: Runs = 1,
+    as_json: Json = False,
 ) -> None:
     """Measure the score job beside quixstreams and beside a plain consumer, on this machine.
 

@@ -1,26 +1,26 @@
 """`bench recovery`: how long nothing is decided after a kill -9, and what is lost."""
 
-import os
 from typing import Annotated
 
 import typer
 
-from fraud.cli.bench import bench_app
+from fraud.cli.bench import Users, bench_app
 from fraud.cli.console import emit, say, settings
+from fraud.cli.data import Json
 
 
 @bench_app.command("recovery")
 def bench_recovery(
     kills: Annotated[int, typer.Option(help="How often the job is killed.", min=1, max=100)] = 5,
     rate: Annotated[int, typer.Option(help="Events a second, all the while.", min=1)] = 1_000,
-    users: Annotated[int, typer.Option(help="Users; each begins with a history of 60.", min=2_000)] = 20_000,
+    users: Users = 20_000,
     settle: Annotated[
         float, typer.Option(help="Seconds that a job runs after it has caught up, before it is killed.", min=0)
     ] = 10.0,
     only_driver: Annotated[
         bool, typer.Option("--only-driver", help="Kill the driver alone; its JVM and workers must end by themselves.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure the recovery: kill -9 the score job under load, start it again at once, wait for news.
 
@@ -28,8 +28,6 @@ def bench_recovery(
     run what was lost, what was told twice and whether it differed; exits 1 if anything was lost or differed.
     Broker, generator and job share the machine, in FRAUD_HOME/bench on free ports.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `train` does: the rig trains a model
-
     import confluent_kafka  # noqa: F401 - before minutes of work, not after
 
     from fraud.bench.recovery import Plan, run

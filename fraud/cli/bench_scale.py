@@ -4,23 +4,24 @@ from typing import Annotated
 
 import typer
 
-from fraud.cli.bench import bench_app
+from fraud.cli.bench import Runs, Users, bench_app
 from fraud.cli.console import emit, say, settings
+from fraud.cli.data import Json
 
 
 @bench_app.command("scale")
 def bench_scale(
-    users: Annotated[int, typer.Option(help="Simulated users.", min=2_000)] = 10_000,
+    users: Users = 10_000,
     copies: Annotated[
         list[int] | None, typer.Option(help="How many of each there are; default: 1 and 100. Repeatable.", min=1)
     ] = None,
     events: Annotated[int, typer.Option(help="Events of the backlog that is drained.", min=10_000)] = 300_000,
-    runs: Annotated[int, typer.Option(help="How often everything is done; figures are medians.", min=1)] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")] = False,
+    runs: Runs = 1,
+    as_json: Json = False,
 ) -> None:
     """Measure whether the throughput holds with more users: the same messages, spread over copies of each user.
 
-    A million users take 9 GB of disk in FRAUD_HOME/bench while it runs.
+    The store lies in FRAUD_HOME/bench while it runs: a million users take gigabytes of disk.
     """
     import confluent_kafka  # noqa: F401 - before minutes of work, not after
 

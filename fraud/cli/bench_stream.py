@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fraud.cli.bench import bench_app
+from fraud.cli.bench import Runs, Users, bench_app
 from fraud.cli.console import emit, say, settings, stderr
+from fraud.cli.data import Json
 from fraud.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,12 +23,10 @@ def stream(
         list[int] | None,
         typer.Option(help="Events a second that are held; default: 1000, 2000, 5000 and 10000. Repeatable."),
     ] = None,
-    users: Annotated[
-        int, typer.Option(help="Users; each begins with a history of 60 in the median.", min=500)
-    ] = 20_000,
+    users: Users = 20_000,
     seconds: Annotated[int, typer.Option(help="How long each rate is held.", min=5)] = 60,
-    runs: Annotated[int, typer.Option(help="How often everything is done; figures are medians.", min=1)] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")] = False,
+    runs: Runs = 1,
+    as_json: Json = False,
 ) -> None:
     """Measure the stream on this machine: a backlog drained, and the latency at steady rates.
 

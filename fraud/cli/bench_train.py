@@ -7,6 +7,7 @@ import typer
 
 from fraud.cli.bench import bench_app
 from fraud.cli.console import SEEDS, emit, say
+from fraud.cli.data import Json
 
 
 @bench_app.command("train")
@@ -17,7 +18,7 @@ def bench_train(
     ] = 20,
     seed: Annotated[int, typer.Option(help="The same seed simulates and finds the same.", min=0, max=SEEDS)] = 1,
     threads: Annotated[int, typer.Option(help="Threads; 0: all cores.", min=0, max=1024)] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON line on stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure one retraining on simulated transactions: features, search, fit, judgement, card and plots.
 

@@ -1,7 +1,6 @@
 """What voids a comparison, the peers' one-row arithmetic against the platform's, and a small run of the whole."""
 
 import hashlib
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from fraud.schema import Source
 from fraud.store.base import PartitionKey, Pointer
 from fraud.store.memory import open_memory
 from tests import servers
+from tests.bench.command import measured
 from tests.messages import transaction
 from tests.models import small_bundle
 
@@ -220,17 +220,7 @@ def test_a_peer_reads_the_prepared_home(tmp_path: Path) -> None:
 @pytest.mark.server
 @pytest.mark.timeout(1_200)
 def test_bench_peers_compares_three_systems(tmp_path: Path) -> None:
-    command = ["bench", "peers", "--events", "12000", "--users", "2000", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "fraud.cli", *command],
-        env=servers.environment(servers.settings(tmp_path / "home")),
-        capture_output=True,
-        text=True,
-        timeout=1_150,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3_000:]
-    told = json.loads(done.stdout)
+    told = measured(tmp_path / "home", "peers", "--events", "12000", "--users", "2000", seconds=1_150)
     assert told["score_differences"]["compared"] == 16_000
     assert told["score_differences"]["largest"] <= 1e-5
     for system in ("spark", "quixstreams", "plain"):

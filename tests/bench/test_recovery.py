@@ -1,16 +1,12 @@
 """Recovery: the arithmetic on answers made by hand, and real jobs that are really killed."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fraud import bus
 from fraud.bench.recovery import Answer, Kill, Plan, _recovered, account
-from tests import servers
+from tests.bench.command import measured
 
 
 def answer(source: int, at: int, offset: int, digest: bytes = b"same", topic: str = bus.PREDICTIONS) -> Answer:
@@ -49,31 +45,16 @@ def test_a_plan_counts_what_it_prepares() -> None:
     assert Plan(kills=2, rate=100, cycle=10.0).messages == 3_000
 
 
-def measured(home: Path, *options: str) -> dict[str, Any]:
-    """Return what the command measured; nothing of its jobs may live on."""
-    fixed = ["--rate", "100", "--users", "2000", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "fraud.cli", "bench", "recovery", *fixed, *options],
-        env=servers.environment(servers.settings(home)),
-        capture_output=True,
-        text=True,
-        timeout=560,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3_000:]
-    told: dict[str, Any] = json.loads(done.stdout)
-    assert told["lost"] == 0
-    assert told["different"] == 0
-    assert [run["survivors"] for run in told["runs"]] == [0] * told["kills"]
-    assert all(run["seconds"] > 0.5 for run in told["runs"])  # a JVM starts in no less
-    assert told["seconds"]["range"][0] <= told["seconds"]["median"] <= told["seconds"]["range"][1]
-    assert told["events"] > 500
-    return told
-
-
 @pytest.mark.server
 @pytest.mark.timeout(600)
-def test_the_jvm_does_not_outlive_a_killed_driver(tmp_path: Path) -> None:
-    told = measured(tmp_path / "home", "--kills", "1", "--settle", "3", "--only-driver")
+def test_a_killed_driver_loses_nothing_and_its_jvm_does_not_outlive_it(tmp_path: Path) -> None:
+    options = ("--rate", "100", "--users", "2000", "--kills", "1", "--settle", "3", "--only-driver")
+    told = measured(tmp_path / "home", "recovery", *options)
     assert told["only_driver"]
-    assert told["runs"][0]["gone"] < 30
+    assert (told["lost"], told["different"]) == (0, 0)
+    assert told["events"] > 500
+    (run,) = told["runs"]
+    assert run["survivors"] == 0
+    assert run["gone"] < 30
+    assert run["seconds"] > 0.5  # a JVM starts in no less
+    assert told["seconds"] == {"median": run["seconds"], "range": [run["seconds"]] * 2}

@@ -1,6 +1,5 @@
 """The benchmark's arithmetic, and a small run of the whole."""
 
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from fraud.bench.latency import Latencies
 from fraud.bench.processes import PeakMemory, tree, usage
 from fraud.bench.stream import Plan, summary
 from tests import servers
+from tests.bench.command import measured
 
 
 def test_figures_are_medians_with_their_range() -> None:
@@ -70,17 +70,8 @@ def test_peak_memory_sees_what_was_given_back() -> None:
 @pytest.mark.timeout(600)
 def test_bench_stream_measures_drain_and_latency(tmp_path: Path) -> None:
     begun = time.monotonic()
-    options = ["--events", "15000", "--rate", "200", "--seconds", "5", "--users", "2000", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "fraud.cli", "bench", "stream", *options],
-        env=servers.environment(servers.settings(tmp_path / "home")),
-        capture_output=True,
-        text=True,
-        timeout=560,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3_000:]
-    told = json.loads(done.stdout)
+    options = ("--events", "15000", "--rate", "200", "--seconds", "5", "--users", "2000")
+    told = measured(tmp_path / "home", "stream", *options)
     assert told["runs"] == 1
     assert told["drain"]["events_per_s"] > 500
     assert told["drain"]["cpu_s_per_million"] > 1
