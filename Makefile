@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV = $(shell command -v uv || echo $(CURDIR)/.uv/bin/uv)
 # Two test files at once: server tests often wait for a JVM or a broker.
-TWO := -n 2 --dist loadfile
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 STAMP := $(VENV)/.installed
 
 COMPOSE = docker compose

@@ -14,6 +14,7 @@ from fraud.store.base import Pointer
 from tests.models import small_bundle
 
 ANSWER_SECONDS = 120.0
+ONCE_BYTES = 900 * 1024  # one record batch; the broker takes up to 1 MiB
 
 
 class Source(NamedTuple):
@@ -118,8 +119,11 @@ def transactions(count: int, *, first: int = 0) -> Iterator[Message]:
 
 
 def produce(settings: Settings, messages: Iterable[Message]) -> list[Source]:
-    """Send messages in order, wait until the broker has them, and return where each stands."""
-    producer = bus.producer(settings.kafka_bootstrap)
+    """Send messages in order, wait until the broker has them, and return where each stands.
+
+    Those of a partition appear there at once (up to ONCE_BYTES of them): no micro-batch ends among them.
+    """
+    producer = bus.producer(settings.kafka_bootstrap, linger_ms=60_000, batch_size=ONCE_BYTES)
     try:
         sent = [
             producer.send(bus.TRANSACTIONS, key=each.key, value=each.value, partition=each.partition)
