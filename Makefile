@@ -73,8 +73,8 @@ doctor: $(STAMP) ## Say what is wrong with what runs, and what to do
 	@$(BIN)/fraud-detect doctor
 
 .PHONY: bench
-bench: $(STAMP) ## Measure the stream on this machine
-	@$(BIN)/fraud-detect bench stream
+bench: $(STAMP) ## Measure what README's table shows, on this machine, and print the table (25 minutes)
+	@$(BIN)/fraud-detect bench all
 
 .PHONY: peers
 peers: $(STAMP) ## Add to .venv what `fraud-detect bench peers` compares with; what is there stays as it is

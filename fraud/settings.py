@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     score_profile: Literal["latency", "throughput"] = Field(
         "latency", description="Micro-batches: small and soon, or large and cheap."
     )
-    max_offsets_per_trigger: int = Field(60_000, ge=1, description="The most that one micro-batch takes.")
+    max_offsets_per_trigger: int = Field(120_000, ge=1, description="The most that one micro-batch takes.")
     max_age_days: float | None = Field(
         7.0,
         gt=0,

@@ -22,6 +22,8 @@ from fraud.stack.ports import LOOPBACK
 from spark_jobs.stop import held_back
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104
+# Rows pass through the heap and nothing stays: G1's concurrent marking takes processor time for nothing.
+JVM = "-XX:+UseParallelGC"
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Profile:
 def profile(settings: Settings) -> Profile:
     """Return what `score_profile` means in figures."""
     if settings.score_profile == "throughput":
-        # Large batches spread the fixed cost of a micro-batch: 62,500/s at 60,000 offsets a trigger against
-        # 33,700/s at 20,000, and half of the CPU. Half a second lets them fill.
+        # Large batches spread the fixed cost of a micro-batch, and a user's history is written once for all its
+        # rows of a slice (docs/performance.md has the figures). Half a second lets them fill.
         return Profile(settings.max_offsets_per_trigger, "500 milliseconds", 100)
     # A batch after the last one's end; under a backlog at most 20,000 rows, so that a fresh transaction
     # behind it waits for half a second only.
@@ -54,6 +56,7 @@ def options(settings: Settings, jars: list[Path]) -> dict[str, str]:
         # Files, so nothing is resolved or downloaded at start.
         "spark.jars": ",".join(str(jar) for jar in jars),
         "spark.driver.memory": settings.spark_driver_memory,
+        "spark.driver.extraJavaOptions": JVM,
         # Everything listens on loopback, the UI and the block manager ask for no password; elsewhere (a container,
         # a cluster) the network around them decides who reaches them.
         "spark.driver.bindAddress": listens_on(settings),
@@ -117,6 +120,7 @@ def _cluster(settings: Settings) -> dict[str, str]:
         "spark.executor.cores": str(cores),
         "spark.cores.max": str(executors * cores),
         "spark.executor.memory": settings.spark_executor_memory,
+        "spark.executor.extraJavaOptions": JVM,
     }
 
 
@@ -139,7 +143,9 @@ def source_options(settings: Settings, topic: str, starting: Mapping[int, int]) 
         "maxOffsetsPerTrigger": str(chosen.offsets_per_trigger),
         # The broker answers an empty fetch after this long; its default of 500 ms is a batch's whole time.
         "kafka.fetch.max.wait.ms": str(chosen.fetch_wait_ms),
-        "kafka.max.poll.records": "5000",
+        # A fetch takes what a task reads: fewer requests than with the defaults' megabyte and 500 records.
+        "kafka.max.partition.fetch.bytes": str(4 << 20),
+        "kafka.max.poll.records": "20000",
     }
 
 

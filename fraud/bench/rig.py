@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,12 +24,16 @@ from fraud import backfill, bus
 from fraud.bench import topics
 from fraud.bench.job import Job
 from fraud.errors import ServiceError
+from fraud.lake import open_lake
+from fraud.s3 import LAKE_BUCKET
 from fraud.settings import Settings
-from fraud.stack import kafka, processes
+from fraud.stack import jobs, kafka, processes, seaweed
 from fraud.stack.ports import free_ports
+from fraud.stack.program import Program
 from fraud.stack.supervisor import Stack, running
 from fraud.store import open_store
 from fraud.store.base import Pointer, Store
+from fraud.store.leases import ARCHIVE
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer
@@ -38,10 +43,13 @@ if TYPE_CHECKING:
 
 OWNER = "bench"
 STOP_SECONDS = 30
+AT_WORK_SECONDS = 120
+POLL_SECONDS = 0.2
 PAST_DAYS = 30
 PER_DAY = 2.0  # transactions of a user; after 30 days a history holds 60 entries in the median
 USERS_PER_MERCHANT = 7
 MAP_MB = 64 << 10  # room for a million users; the file takes what it holds
+LAKE = f"s3://{LAKE_BUCKET}"
 FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
 Say = Callable[[str], None]
@@ -55,6 +63,7 @@ class Rig:
         past: what the store begins with.
         rows: transactions that are streamed, in arrival order.
         copies: of each user: as many users more, with the same history; each message is one's of them, drawn at random.
+        archived: whether there is a lake, which begins with the past; the archive job may run then.
     """
 
     settings: Settings
@@ -62,6 +71,7 @@ class Rig:
     past: backfill.Past
     rows: pl.DataFrame
     copies: int = 1
+    archived: bool = False
     _watermarks: "list[Consumer]" = field(default_factory=list)
 
     @property
@@ -111,13 +121,21 @@ class Rig:
             yield user.encode(), encode(replace(transaction, user_id=user) if number else transaction)
 
     def reset(self) -> None:
-        """Empty topics, checkpoint and store; load the past and the model."""
+        """Empty topics, checkpoints, store and lake; load the past and the model."""
         topics.recreate(self.settings)
-        for path in (self.settings.checkpoint, self.settings.data / "store"):
+        for path in (self.settings.checkpoint.parent, self.settings.data / "store"):
             shutil.rmtree(path, ignore_errors=True)
+        archive = backfill.Archive(open_lake(self.settings), OWNER) if self.archived else None
         store = open_store(self.settings)
         try:
-            backfill.load(self.past, store, partitions=self.settings.topic_partitions, clock=_now_ms)
+            backfill.load(
+                self.past,
+                store,
+                partitions=self.settings.topic_partitions,
+                clock=_now_ms,
+                wipe=True,
+                archive=archive,
+            )
             self._copy_users(store)
             raw = self.bundle.to_bytes()
             pointer = Pointer(1, hashlib.sha256(raw).hexdigest(), "fraud-detector", "1", _now_ms())
@@ -144,6 +162,25 @@ class Rig:
         """Run a score job for as long as the block lasts."""
         command = [sys.executable, "-m", "fraud.cli", "score", "--no-watch", "--profile", profile]
         return self.program("the score job", command, f"score-{profile}")
+
+    @contextmanager
+    def archive(self) -> Iterator[Job | None]:
+        """Run the archive job, if there is a lake, for as long as the block lasts; begin when it is at work.
+
+        Raises:
+            ServiceError: it ends, or isn't at work within two minutes.
+        """
+        if not self.archived:
+            yield None
+            return
+        with self.program("the archive job", [sys.executable, "-m", "fraud.cli", "archive"], "archive") as job:
+            port = self.settings.archive_ui_port
+            while not jobs.is_at_work(self.settings, ARCHIVE, port, _now_ms()):
+                job.check()
+                if time.monotonic() - job.started > AT_WORK_SECONDS:
+                    raise ServiceError(f"{job.name} isn't at work after {AT_WORK_SECONDS} s; see {job.log}")
+                time.sleep(POLL_SECONDS)
+            yield job
 
     @contextmanager
     def program(self, name: str, command: Sequence[str], log_name: str, folder: Path | None = None) -> Iterator[Job]:
@@ -174,8 +211,10 @@ class Rig:
 
 
 @contextmanager
-def prepared(settings: Settings, messages: int, users: int, say: Say) -> Iterator[Rig]:
+def prepared(settings: Settings, messages: int, users: int, say: Say, *, archived: bool = False) -> Iterator[Rig]:
     """Start a broker in `settings`' home, bench/, and simulate a past, a model and `messages` to come.
+
+    With `archived` an S3 server for the lake stands beside the broker.
 
     The rows lie in the past by the broker's clock, so the job runs without its age limit. What was measured
     is left in bench/logs; data are removed at the end.
@@ -188,10 +227,14 @@ def prepared(settings: Settings, messages: int, users: int, say: Say) -> Iterato
     home = (settings.home / "bench").absolute()
     settings.make_home()
     home.mkdir(exist_ok=True)
+    ports = free_ports(3)
     own = settings.model_copy(
         update={
             "home": home,
-            "kafka_bootstrap": f"127.0.0.1:{free_ports(1)[0]}",
+            "kafka_bootstrap": f"127.0.0.1:{ports[0]}",
+            "s3_endpoint": f"http://127.0.0.1:{ports[1]}",
+            "lake_uri": LAKE,
+            "archive_ui_port": ports[2],
             "store_url": "lmdb:",
             "spark_ui_port": 0,
             "max_age_days": None,
@@ -213,18 +256,23 @@ def prepared(settings: Settings, messages: int, users: int, say: Say) -> Iterato
     say("training the model that scores")
     bundle = train(labelled_rows(past, made.labels, until)).bundle
     rows = made.transactions.filter(pl.col("timestamp") >= until)
-    stack = Stack(own, OWNER, lambda its, _: [kafka.program(its)])
+    stack = Stack(own, OWNER, partial(_servers, archived=archived))
     shutil.rmtree(own.data, ignore_errors=True)
     try:
         with running(stack, say):
             until_ms = round(until.timestamp() * 1000)
-            rig = Rig(own, bundle, backfill.Past(made.transactions, made.labels, until=until_ms), rows)
+            known = backfill.Past(made.transactions, made.labels, until=until_ms)
+            rig = Rig(own, bundle, known, rows, archived=archived)
             try:
                 yield rig
             finally:
                 rig.close()
     finally:
         shutil.rmtree(own.data, ignore_errors=True)
+
+
+def _servers(settings: Settings, sockets: Path, *, archived: bool) -> list[Program]:
+    return [kafka.program(settings), *([seaweed.program(settings, sockets)] if archived else [])]
 
 
 def _copy(user: str, number: int) -> str:

@@ -2,7 +2,7 @@
 
 Broker, generator and job share the machine. The drain runs the profile `throughput`: a job starts on a topic
 that is filled already; the first events warm its JVM up and don't count. The paced runs use the profile
-`latency`: a new job is warmed up at the first rate, then each rate is held, its first seconds not counted.
+`latency`: a new job is warmed up at the highest rate, then each rate is held, its first seconds not counted.
 CPU and memory are the job's whole process tree (driver, JVM, Python workers), without broker and generator.
 """
 
@@ -21,9 +21,10 @@ from fraud.bench.load import Message, fill, pace
 from fraud.bench.processes import PeakMemory, load, machine, tree, usage
 from fraud.bench.rig import Rig
 from fraud.errors import ServiceError
+from spark_jobs import archive_wait
 
 WARM_SHARE = 1 / 3  # of a drain's events, sent beside them, before its clock starts
-WARM_SECONDS = 20  # at the first rate, before the paced runs
+WARM_SECONDS = 30  # at the highest rate, before the paced runs: a JVM compiles what it has seen often
 SETTLE_SECONDS = 5  # of a paced run, not counted
 GIVE_UP_SECONDS = 300
 POLL_SECONDS = 0.1
@@ -51,7 +52,7 @@ class Plan:
     @property
     def messages(self) -> int:
         """How many messages one run needs."""
-        warm = self.warm_events + (WARM_SECONDS * self.rates[0] if self.rates else 0)
+        warm = self.warm_events + WARM_SECONDS * max(self.rates, default=0)
         return warm + self.events + sum(rate * (self.seconds + SETTLE_SECONDS) for rate in self.rates)
 
 
@@ -62,9 +63,10 @@ def run(plan: Plan, rig: Rig, say: Say) -> dict[str, Any]:
     for number in range(1, plan.runs + 1):
         rig.reset()
         messages = iter(rig.messages(plan.messages))
-        drains.append(drain(plan, rig, messages, rig.job("throughput")))
-        say(f"run {number}: drained {drains[-1]['events_per_s']:,.0f} events/s")
-        paced.append(hold(plan, rig, messages, say))
+        with rig.archive() as archive:
+            drains.append(drain(plan, rig, messages, rig.job("throughput"), archive))
+            say(f"run {number}: drained {drains[-1]['events_per_s']:,.0f} events/s")
+            paced.append(hold(plan, rig, messages, say, archive))
     held = {rate: summary([each[rate] for each in paced]) for rate in plan.rates}
     return {
         "machine": machine(),
@@ -76,8 +78,16 @@ def run(plan: Plan, rig: Rig, say: Say) -> dict[str, Any]:
     }
 
 
-def drain(plan: Plan, rig: Rig, messages: Iterator[Message], starting: AbstractContextManager[Job]) -> dict[str, float]:
+def drain(
+    plan: Plan,
+    rig: Rig,
+    messages: Iterator[Message],
+    starting: AbstractContextManager[Job],
+    archive: Job | None = None,
+) -> dict[str, float]:
     """Fill the topic, start a job on it and time the drain after the first, warming ones.
+
+    `archive`: the archive job that runs beside, whose processor time is counted apart.
 
     Raises:
         ServiceError: the job ends or stands still, or is done before its clock starts.
@@ -86,11 +96,11 @@ def drain(plan: Plan, rig: Rig, messages: Iterator[Message], starting: AbstractC
     with starting as job:
         target = _answered(rig) + plan.warm_events + plan.events
         begin = _wait(rig, job, target - plan.events)
-        cpu = usage(tree([job.pid])).cpu_seconds
+        cpu, beside = _cpu(job), _cpu(archive)
         memory = PeakMemory(lambda: [job.pid], MEMORY_SECONDS)
         end = _wait(rig, job, target)
         seconds, events = end.at - begin.at, end.answered - begin.answered
-        spent = usage(tree([job.pid])).cpu_seconds - cpu
+        spent, archived = _cpu(job) - cpu, _cpu(archive) - beside
         peak = memory.close()
     if events < plan.events / 10:
         raise ServiceError(f"{job.name} was too fast to be timed over {plan.events:,} events; measure more of them")
@@ -98,34 +108,48 @@ def drain(plan: Plan, rig: Rig, messages: Iterator[Message], starting: AbstractC
         "events_per_s": events / seconds,
         "cpu_s_per_million": spent / events * 1e6,
         "rss_mb": peak,
+        **({} if archive is None else {"archive_cpu_cores": archived / seconds}),
     }
 
 
-def hold(plan: Plan, rig: Rig, messages: Iterator[Message], say: Say) -> dict[int, dict[str, float]]:
-    """Hold each rate in turn against one job; return the latencies in ms."""
+def hold(
+    plan: Plan, rig: Rig, messages: Iterator[Message], say: Say, archive: Job | None = None
+) -> dict[int, dict[str, float]]:
+    """Hold each rate in turn against one job; return the latencies in ms.
+
+    `archive`: the archive job that runs beside; it catches up first.
+    """
     found: dict[int, dict[str, float]] = {}
     if not plan.rates:
         return found
     with rig.job("latency") as job:
-        pace(rig.bootstrap, _take(messages, WARM_SECONDS * plan.rates[0]), plan.rates[0])
+        pace(rig.bootstrap, _take(messages, WARM_SECONDS * max(plan.rates)), max(plan.rates))
         _caught_up(rig, job)
+        if archive is not None:
+            archive_wait.wait(rig.settings, GIVE_UP_SECONDS, say)
         for rate in plan.rates:
             pace(rig.bootstrap, _take(messages, SETTLE_SECONDS * rate), rate)
             since, answers = rig.ends(bus.TRANSACTIONS), rig.ends(bus.PREDICTIONS)
             age = time.monotonic() - job.started
-            cpu = usage(tree([job.pid])).cpu_seconds
+            cpu, others = _cpu(job), _cpu(archive)
             with Beside(rig) as beside:
                 pace(rig.bootstrap, _take(messages, plan.seconds * rate), rate)
-            spent = usage(tree([job.pid])).cpu_seconds - cpu
+            spent, archived = _cpu(job) - cpu, _cpu(archive) - others
             measured = _measured(rig, job, since, answers)
             found[rate] = {
                 **measured.percentiles(),
                 **beside.figures(),
                 "cpu_cores": spent / plan.seconds,
                 "jvm_age_s": age,
+                **({} if archive is None else {"archive_cpu_cores": archived / plan.seconds}),
             }
             say(f"  {rate:,}/s: p50 {found[rate]['p50']:.0f} ms, p99 {found[rate]['p99']:.0f} ms")
     return found
+
+
+def _cpu(job: Job | None) -> float:
+    """Return the seconds of processor time that a job's processes have taken so far."""
+    return 0.0 if job is None else usage(tree([job.pid])).cpu_seconds
 
 
 def _measured(rig: Rig, job: Job, since: Offsets, answers: Offsets) -> Latencies:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,22 @@ app.add_typer(bench_app, name="bench")
 # What several measurements of the stream ask for.
 Users = Annotated[int, typer.Option(help="Users; each begins with a history of 60 in the median.", min=2_000)]
 Runs = Annotated[int, typer.Option(help="How often everything is done; figures are medians.", min=1)]
+# What every measurement with a picture asks for.
+Plots = Annotated[
+    Path | None, typer.Option(help="Draw the figures into this folder: PNG, for a light and for a dark page.")
+]
+
+
+def is_told(what: str, result: dict[str, Any], plots: Path | None, *, as_json: bool) -> bool:
+    """Draw what is to be drawn, print JSON where it is asked for; return whether nothing is left to say."""
+    if plots is not None:
+        from fraud.bench.plots import charts, draw
+
+        for path in draw(charts(what, result), plots):
+            say(str(path))
+    if as_json:
+        emit(result)
+    return as_json
 
 
 @bench_app.command()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fraud.cli.bench import bench_app
+from fraud.cli.bench import Plots, bench_app, is_told
 from fraud.cli.console import emit, say, settings, stderr
 from fraud.cli.data import Json
 
@@ -19,6 +19,7 @@ Repeats = Annotated[int, typer.Option(help="How often each is timed; figures are
 def bench_features(
     events: Annotated[int, typer.Option(help="Events of a batch, each of another user.", min=1, max=10_000)] = 1_000,
     repeats: Repeats = 9,
+    plots: Plots = None,
     as_json: Json = False,
 ) -> None:
     """Measure the feature kernels: nanoseconds per event by the length of the history, one thread.
@@ -29,8 +30,7 @@ def bench_features(
     from fraud.bench.kernels import run
 
     result = run(events, repeats, say)
-    if as_json:
-        emit(result)
+    if is_told("features", result, plots, as_json=as_json):
         return
     table = _table(result, "history", "fold", "one event", "unpack", "pack")
     for length, row in result["entries"].items():
@@ -46,6 +46,7 @@ def bench_features(
 def bench_codec(
     messages: Annotated[int, typer.Option(help="Different messages of each kind.", min=1, max=15_000)] = 1_000,
     repeats: Repeats = 9,
+    plots: Plots = None,
     as_json: Json = False,
 ) -> None:
     """Measure reading and writing messages: microseconds per message, the standard library's JSON beside.
@@ -55,8 +56,7 @@ def bench_codec(
     from fraud.bench.codec import run
 
     result = run(messages, repeats, say)
-    if as_json:
-        emit(result)
+    if is_told("codec", result, plots, as_json=as_json):
         return
     table = _table(result, "call", "bytes", "ours", "json", "ratio", unit="µs per message")
     for name, row in result["calls"].items():
@@ -70,6 +70,7 @@ def bench_model(
     trees: Annotated[int, typer.Option(help="Trees of the model that is timed.", min=1, max=5_000)] = 300,
     depth: Annotated[int, typer.Option(help="How deep they are.", min=1, max=12)] = 4,
     repeats: Repeats = 9,
+    plots: Plots = None,
     as_json: Json = False,
 ) -> None:
     """Measure scoring: microseconds per row by batch, the job's compiled forest, XGBoost and ONNX Runtime beside.
@@ -80,8 +81,7 @@ def bench_model(
     from fraud.bench.model import run
 
     result = run(trees, depth, repeats, say)
-    if as_json:
-        emit(result)
+    if is_told("model", result, plots, as_json=as_json):
         return
     table = _table(result, "rows", "compiled", "XGBoost", "ONNX Runtime", unit="µs per row")
     for rows, row in result["rows"].items():
@@ -97,6 +97,7 @@ def bench_store(
     users: Annotated[int, typer.Option(help="Users with a history.", min=1_000, max=10_000_000)] = 10_000,
     rounds: Annotated[int, typer.Option(help="Batches of each size.", min=20)] = 200,
     seconds: Annotated[float, typer.Option(help="No more batches of a size after so long.", min=0)] = 20.0,
+    plots: Plots = None,
     as_json: Json = False,
 ) -> None:
     """Measure the online store: reads and whole commits, by batch and by length of the histories.
@@ -109,8 +110,7 @@ def bench_store(
 
     with interruptible(), opened(settings(), say) as stores:
         result = run(Plan(users, rounds, seconds), stores, say)
-    if as_json:
-        emit(result)
+    if is_told("store", result, plots, as_json=as_json):
         return
     table = _table(
         result, "store", "histories", "batch", "read p50", "read p99", "commit p50", "commit p99", unit="µs per key"

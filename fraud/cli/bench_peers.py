@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fraud.cli.bench import Runs, Users, bench_app
-from fraud.cli.console import emit, say, settings, stderr
+from fraud.cli.bench import Plots, Runs, Users, bench_app, is_told
+from fraud.cli.console import say, settings, stderr
 from fraud.cli.data import Json
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ def peers(
     events: Annotated[int, typer.Option(help="Events of the backlog that each system drains.", min=10_000)] = 200_000,
     users: Users = 20_000,
     runs: Runs = 1,
+    plots: Plots = None,
     as_json: Json = False,
 ) -> None:
     """Measure the score job beside quixstreams and beside a plain consumer, on this machine.
@@ -35,9 +36,7 @@ def peers(
     plan = Plan(events=events, rates=(), runs=runs)
     with interruptible(), prepared(settings(), plan.messages, users, say) as rig:
         result = run(plan, rig, say)
-    if as_json:
-        emit(result)
-    else:
+    if not is_told("peers", result, plots, as_json=as_json):
         stderr().print(_table(result))
 
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from fraud.cli.bench import Users, bench_app
-from fraud.cli.console import emit, say, settings
+from fraud.cli.bench import Plots, Users, bench_app, is_told
+from fraud.cli.console import say, settings
 from fraud.cli.data import Json
 
 
@@ -20,6 +20,7 @@ def bench_recovery(
     only_driver: Annotated[
         bool, typer.Option("--only-driver", help="Kill the driver alone; its JVM and workers must end by themselves.")
     ] = False,
+    plots: Plots = None,
     as_json: Json = False,
 ) -> None:
     """Measure the recovery: kill -9 the score job under load, start it again at once, wait for news.
@@ -37,8 +38,7 @@ def bench_recovery(
     plan = Plan(kills=kills, rate=rate, settle=settle, only_driver=only_driver)
     with interruptible(), prepared(settings(), plan.messages, users, say) as rig:
         result = run(plan, rig, say)
-    if as_json:
-        emit(result)
+    is_told("recovery", result, plots, as_json=as_json)
     seconds = result["seconds"]
     say(
         f"{result['events']:,} events, {kills} kills: new predictions after {seconds['median']} s "

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from fraud.cli.bench import Runs, Users, bench_app
-from fraud.cli.console import emit, say, settings
+from fraud.cli.bench import Plots, Runs, Users, bench_app, is_told
+from fraud.cli.console import say, settings
 from fraud.cli.data import Json
 
 
@@ -17,6 +17,7 @@ def bench_scale(
     ] = None,
     events: Annotated[int, typer.Option(help="Events of the backlog that is drained.", min=10_000)] = 300_000,
     runs: Runs = 1,
+    plots: Plots = None,
     as_json: Json = False,
 ) -> None:
     """Measure whether the throughput holds with more users: the same messages, spread over copies of each user.
@@ -33,8 +34,7 @@ def bench_scale(
     plan = Plan(events=events, rates=(), runs=runs)
     with interruptible(), prepared(settings(), plan.messages, users, say) as rig:
         result = run(plan, rig, copies or [1, 100], say)
-    if as_json:
-        emit(result)
+    if is_told("scale", result, plots, as_json=as_json):
         return
     for count, figures in result["users"].items():
         say(

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fraud.cli.bench import Runs, Users, bench_app
-from fraud.cli.console import emit, say, settings, stderr
+from fraud.cli.bench import Plots, Runs, Users, bench_app, is_told
+from fraud.cli.console import say, settings, stderr
 from fraud.cli.data import Json
 from fraud.errors import ConfigError
 
@@ -26,6 +26,10 @@ def stream(
     users: Users = 20_000,
     seconds: Annotated[int, typer.Option(help="How long each rate is held.", min=5)] = 60,
     runs: Runs = 1,
+    archive: Annotated[
+        bool, typer.Option("--archive", help="Let the archive job run beside, into a lake on an S3 server of its own.")
+    ] = False,
+    plots: Plots = None,
     as_json: Json = False,
 ) -> None:
     """Measure the stream on this machine: a backlog drained, and the latency at steady rates.
@@ -42,11 +46,9 @@ def stream(
     if any(each < 1 for each in rate or ()):
         raise ConfigError(f"--rate {min(rate or ())} holds nothing; give at least 1 a second")
     plan = Plan(events=events, rates=tuple(rate or (1_000, 2_000, 5_000, 10_000)), seconds=seconds, runs=runs)
-    with interruptible(), prepared(settings(), plan.messages, users, say) as rig:
+    with interruptible(), prepared(settings(), plan.messages, users, say, archived=archive) as rig:
         result = run(plan, rig, say)
-    if as_json:
-        emit(result)
-    else:
+    if not is_told("stream", result, plots, as_json=as_json):
         stderr().print(_table(result))
 
 
@@ -64,6 +66,8 @@ def _table(result: dict[str, Any]) -> "Table":
     table.add_row("backlog drained", f"{drain['events_per_s']:,.0f} events/s")
     table.add_row("processor time", f"{drain['cpu_s_per_million']:.1f} s per million events")
     table.add_row("memory", f"{drain['rss_mb']:,.0f} MB")
+    if "archive_cpu_cores" in drain:
+        table.add_row("the archive job beside", f"{drain['archive_cpu_cores']:.2f} cores of it while it was drained")
     for rate, paced in result["paced"].items():
         latency = ", ".join(f"{name} {paced[key]:.0f}" for name, key in PERCENTILES.items())
         table.add_row(f"latency at {int(rate):,}/s", f"{latency} ms; lag grows by {paced['lag_slope']:.0f} a second")

@@ -72,6 +72,7 @@ for _module in (
     "bench_stream",
     "bench_peers",
     "bench_train",
+    "bench_all",
     "bench_micro",
     "bench_recovery",
     "demo",

@@ -27,7 +27,8 @@ def test_percentiles_of_nothing_are_no_number() -> None:
 
 
 def test_a_plan_counts_what_it_sends() -> None:
-    assert Plan(events=30, rates=(100,), seconds=2).messages == 10 + 30 + 20 * 100 + 100 * (2 + 5)
+    assert Plan(events=30, rates=(50, 100), seconds=2).messages == 10 + 30 + 30 * 100 + (50 + 100) * (2 + 5)
+    assert Plan(events=30, rates=()).messages == 10 + 30
 
 
 def test_a_trees_processor_time_includes_its_children() -> None:
@@ -68,12 +69,15 @@ def test_peak_memory_sees_what_was_given_back() -> None:
 
 @pytest.mark.server
 @pytest.mark.timeout(600)
-def test_bench_stream_measures_drain_and_latency(tmp_path: Path) -> None:
+def test_bench_stream_measures_drain_and_latency_with_the_archive_job_beside(tmp_path: Path) -> None:
     begun = time.monotonic()
-    options = ("--events", "15000", "--rate", "200", "--seconds", "5", "--users", "2000")
-    told = measured(tmp_path / "home", "stream", *options)
+    options = ("--events", "15000", "--rate", "200", "--seconds", "5", "--users", "2000", "--archive")
+    told = measured(tmp_path / "home", "stream", *options, "--plots", str(tmp_path / "plots"))
     assert told["runs"] == 1
     assert told["drain"]["events_per_s"] > 500
     assert told["drain"]["cpu_s_per_million"] > 1
     assert 0 < told["paced"]["200"]["p50"] <= told["paced"]["200"]["p99"] < 1000 * (time.monotonic() - begun)
+    assert told["drain"]["archive_cpu_cores"] > 0
+    assert told["paced"]["200"]["archive_cpu_cores"] > 0
     assert told["machine"]["cores"] == os.cpu_count()
+    assert (tmp_path / "plots" / "stream-latency-dark.png").exists()

@@ -1,6 +1,8 @@
 """Spark's settings: what the design rests on is set, what must stay unset is unset."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from fraud import bus
@@ -34,6 +36,14 @@ def test_jars_are_files_and_scratch_lies_in_the_home() -> None:
     assert options["spark.jars"] == "/a/one.jar,/a/two.jar"
     assert Path(options["spark.local.dir"]).is_relative_to(Path("home").absolute())
     assert Path(options["spark.sql.warehouse.dir"]).is_relative_to(Path("home").absolute())
+
+
+def test_a_worker_is_forked_warm_and_collects_after_its_task_only() -> None:
+    code = "import gc\nfrom spark_jobs import daemon\ndaemon.preload()\nprint(gc.isenabled(), gc.get_freeze_count())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    enabled, frozen = done.stdout.split()
+    assert enabled == "False"
+    assert int(frozen) > 100_000
 
 
 def test_a_slice_is_one_task_and_its_worker_warm() -> None:
