@@ -56,7 +56,6 @@ def options(settings: Settings, jars: list[Path]) -> dict[str, str]:
         # Files, so nothing is resolved or downloaded at start.
         "spark.jars": ",".join(str(jar) for jar in jars),
         "spark.driver.memory": settings.spark_driver_memory,
-        "spark.driver.extraJavaOptions": JVM,
         # Everything listens on loopback, the UI and the block manager ask for no password; elsewhere (a container,
         # a cluster) the network around them decides who reaches them.
         "spark.driver.bindAddress": listens_on(settings),
@@ -184,12 +183,15 @@ class Session:
         from pyspark.java_gateway import launch_gateway
         from pyspark.sql import SparkSession
 
+        from fraud.stack import classes
         from fraud.stack.jars import spark_jars
         from fraud.stack.java import java
 
-        chosen = {**options(settings, spark_jars(settings)), **(changes or {})}
+        home = java(settings)
+        archive = {"spark.driver.extraJavaOptions": f"{JVM} {classes.option(settings, home)}"}
+        chosen = {**options(settings, spark_jars(settings)), **archive, **(changes or {})}
         conf = SparkConf(loadDefaults=False).setAll(list(chosen.items()))
-        _environment(java(settings).path, listens_on(settings))
+        _environment(home.path, listens_on(settings))
         interrupted = signal.getsignal(signal.SIGINT)
         self._gateway: Any = None
         try:

@@ -114,6 +114,7 @@ ENVIRONMENT = {
     "fraud.cli.bench": "OpenMP reads how its threads wait from there, when it is loaded",
     "fraud.cli.bench_train": "OpenMP reads how its threads wait from there, when it is loaded",
     "fraud.stack.java": "JAVA_HOME and SSL_CERT_FILE are the machine's",
+    "fraud.stack.classes": "a child inherits the process's, with its own on top",
     "fraud.stack.health": "an entry point: a container's health check",
     "fraud.stack.child": "a child inherits the process's, with its own on top",
     "fraud.stack.supervisord": "a child inherits the process's, with its own on top",
@@ -121,6 +122,7 @@ ENVIRONMENT = {
     "fraud.bench.rig": "a child inherits the process's, with its own on top; OpenMP reads how its threads wait",
     "fraud.registry.connection": "MLflow's client is configured by variables alone",
     "bench.peers.program": "an entry point: the settings of the score job beside it",
+    "spark_jobs.classes": "an entry point: a child of fraud.stack.classes",
     "spark_jobs.session": "the JVM and its workers are configured by variables",
 }
 # Who asks the wall clock beside the command line and what it runs; everywhere else time is an argument.

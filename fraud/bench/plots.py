@@ -5,6 +5,7 @@ Figures are made without pyplot: no window, no state that a second picture would
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 # Place → value.
 Values = Mapping[str, float] | Mapping[int, float]
 
+OURS = "ours, Spark"
 DPI = 110
+LEAST_MS = 0.5  # of a phase that is drawn
+CROWDED = 1.5  # places nearer to the next one stay without their number
 INCHES = (7.0, 4.2)
 
 
@@ -99,21 +103,22 @@ def _draw(chart: Chart, theme: Theme, path: Path) -> None:
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(theme.ink)
     if len(chart.series) > 1 or chart.goal is not None:
-        axes.legend(facecolor=theme.page, edgecolor="none", labelcolor=theme.ink)
+        figure.legend(loc="outside right upper", facecolor=theme.page, edgecolor="none", labelcolor=theme.ink)
     # Without the version of matplotlib: the same figures, the same bytes.
     figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
 
 
 def _lines(axes: "Axes", chart: Chart, theme: Theme) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, NullLocator
 
     for (label, values), colour in zip(chart.series.items(), theme.series, strict=False):
         axes.plot([int(place) for place in values], list(values.values()), marker="o", color=colour, label=label)
     places = sorted({int(place) for values in chart.series.values() for place in values})
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xticks(places, [f"{place:,}" for place in places])
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    crowded = {place for place, after in pairwise(places) if after < CROWDED * place}
+    axes.set_xticks(places, ["" if place in crowded else f"{place:,}" for place in places])
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.yaxis.set_minor_formatter(FuncFormatter(_some_minor))
 
@@ -140,10 +145,7 @@ def _stream(result: dict[str, Any]) -> list[Chart]:
         return []
     names = {"median": "p50", "95 %": "p95", "99 %": "p99", "99.9 %": "p999"}
     latency = {label: {rate: figures[key] for rate, figures in paced.items()} for label, key in names.items()}
-    phases = {
-        f"{rate:,}/s": {key[6:-3]: figures[key] for key in figures if key.startswith("batch_") and key.endswith("_ms")}
-        for rate, figures in paced.items()
-    }
+    phases = {f"{rate:,}/s": _phases(figures) for rate, figures in paced.items()}
     return [
         Chart(
             "stream-latency", "From transaction to prediction", "ms, broker to broker", "transactions a second", latency
@@ -158,6 +160,12 @@ def _stream(result: dict[str, Any]) -> list[Chart]:
     ]
 
 
+def _phases(figures: dict[str, float]) -> dict[str, float]:
+    """Return a micro-batch's phases of half a millisecond and more, the whole among them."""
+    known = ((key, ms) for key, ms in figures.items() if key.startswith("batch_") and key.endswith("_ms"))
+    return {"whole" if key == "batch_ms" else key[6:-3]: ms for key, ms in known if ms >= LEAST_MS}
+
+
 def _peers(result: dict[str, Any]) -> list[Chart]:
     systems = [name for name in result if isinstance(result[name], dict) and "cpu_s_per_million" in result[name]]
     return [
@@ -166,7 +174,7 @@ def _peers(result: dict[str, Any]) -> list[Chart]:
             title,
             unit,
             "",
-            {"": {name: result[name][figure] for name in systems}},
+            {"": {OURS if name == "spark" else name: result[name][figure] for name in systems}},
         )
         for key, figure, title, unit in (
             ("cpu", "cpu_s_per_million", "Processor time", "s per million events"),

@@ -143,9 +143,10 @@ def _model(result: Result) -> list[Row]:
 
 
 def _train(result: Result) -> list[Row]:
+    what = f"retraining on {result['transactions']:,} simulated transactions"
     return [
         Row(
-            f"retraining on {result['rows']:,} simulated transactions, search of {result['candidates']} candidates",
+            f"{what}, search of {result['candidates']} candidates included",
             f"{result['seconds']:.0f} s, {result['peak_rss_mb'] / 1024:.1f} GiB",
         )
     ]

@@ -27,7 +27,7 @@ from fraud.errors import ServiceError
 from fraud.lake import open_lake
 from fraud.s3 import LAKE_BUCKET
 from fraud.settings import Settings
-from fraud.stack import jobs, kafka, processes, seaweed
+from fraud.stack import classes, jobs, kafka, processes, seaweed
 from fraud.stack.ports import free_ports
 from fraud.stack.program import Program
 from fraud.stack.supervisor import Stack, running
@@ -251,6 +251,7 @@ def prepared(settings: Settings, messages: int, users: int, say: Say, *, archive
             start=FIRST_DAY, days=days, users=users, merchants=max(200, users // USERS_PER_MERCHANT), per_day=PER_DAY
         )
     )
+    classes.ensure(own, say)  # as `up` does
     until = FIRST_DAY + timedelta(days=PAST_DAYS)
     past = made.transactions.filter(pl.col("timestamp") < until)
     say("training the model that scores")

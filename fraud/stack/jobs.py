@@ -5,7 +5,7 @@ import time
 
 from fraud.errors import ServiceError, StoreError
 from fraud.settings import PREFIX, Settings
-from fraud.stack import jars
+from fraud.stack import classes, jars
 from fraud.stack.ports import LOOPBACK, is_open
 from fraud.stack.program import Program
 from fraud.stack.stored import is_held, opened
@@ -49,7 +49,7 @@ def _job(settings: Settings, name: str, port: int, variable: str, needs: list[st
         needs=needs,
         environment={**settings.environment(), "PYTHONUNBUFFERED": "1"},
         prepare=lambda: _fetch(settings),
-        notice=jars.notice(settings, "spark"),
+        notice=", ".join(filter(None, (jars.notice(settings, "spark"), classes.notice(settings)))),
         ui=ui,
         # A refused start ends within this time, on slow machines too: four tries, then it is left alone.
         start_seconds=30,
@@ -59,3 +59,4 @@ def _job(settings: Settings, name: str, port: int, variable: str, needs: list[st
 
 def _fetch(settings: Settings) -> None:
     jars.spark_jars(settings)
+    classes.ensure(settings, lambda _words: None)  # `notice` has said so; without an archive a start takes longer

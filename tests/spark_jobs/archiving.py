@@ -28,6 +28,7 @@ from fraud.lake import open_lake
 from fraud.lake.tables import Table
 from fraud.schema import Transaction
 from fraud.settings import Settings
+from fraud.stack import classes
 from spark_jobs.archive_wait import Waited, wait
 from tests import servers
 
@@ -73,6 +74,7 @@ class Archive:
 
     def start(self) -> "Archive":
         """Start it; the same home goes on."""
+        classes.ensure(self.settings, print)  # as `up` does
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         self._said = self.log_file.stat().st_size if self.log_file.exists() else 0
         with self.log_file.open("ab") as log:

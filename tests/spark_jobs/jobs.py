@@ -31,6 +31,7 @@ from typing import Literal
 import psutil
 
 from fraud.settings import Settings
+from fraud.stack import classes
 from tests import servers
 from tests.spark_jobs.traffic import (
     Answer,
@@ -104,6 +105,7 @@ class Job:
     def start(self) -> "Job":
         """Start it; the log goes on in the same file."""
         assert self.process is None or self.process.poll() is not None, "it runs already"
+        classes.ensure(self.settings, print)  # as `up` does
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         self._said = len(self.log)
         environment = servers.environment(self.settings) | {"FAULT_FILE": str(self.fault_file)} | self.extra
