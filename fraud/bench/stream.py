@@ -148,8 +148,11 @@ def hold(
 
 
 def _cpu(job: Job | None) -> float:
-    """Return the seconds of processor time that a job's processes have taken so far."""
-    return 0.0 if job is None else usage(tree([job.pid])).cpu_seconds
+    """Return the seconds of processor time that a job's processes have taken so far; it must live."""
+    if job is None:
+        return 0.0
+    job.check()
+    return usage(tree([job.pid])).cpu_seconds
 
 
 def _measured(rig: Rig, job: Job, since: Offsets, answers: Offsets) -> Latencies:
