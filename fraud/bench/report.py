@@ -78,8 +78,8 @@ def _stream(result: Result, beside: str = "") -> list[Row]:
 
 def _archived(result: Result) -> list[Row]:
     rows = _stream(result, " with the archive job beside")
-    cores = result["drain"]["archive_cpu_cores"]
-    return [Row(rows[0].what, f"{rows[0].figure}; the archive job took {cores:.2f} of the two cores"), *rows[1:]]
+    took = f"{result['drain']['archive_cpu_cores']:.2f} of {result['machine']['cores']} cores"
+    return [Row(rows[0].what, f"{rows[0].figure}; the archive job took {took}"), *rows[1:]]
 
 
 def _peers(result: Result) -> list[Row]:

@@ -1,4 +1,4 @@
-"""An archive of the classes that Spark's JVM loads at its start, which takes a quarter less processor time with one.
+"""An archive of the classes that Spark's JVM loads at its start, which takes a third less processor time with one.
 
 It is Java's own (application class data sharing, JEP 350) and belongs to one Java and one set of jars, so it is made
 where they are: once, in half a minute, by a session that does what every job does. A JVM that can't use an archive
