@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from fraud import bus
+from fraud import bus, decision
 from fraud.backfill import Past, load
 from fraud.backfill.record import Loaded, Origin, Record, fingerprint, write
 from fraud.builder import bulk_changes
@@ -123,6 +123,13 @@ def test_stream_and_builder_agree_with_repeats_and_late_rows_among_them() -> Non
     seen = np.isfinite(good().predictions.matrix).sum(axis=0)
     rare = {name: count for name, count in zip(FEATURE_NAMES, seen.tolist(), strict=True) if count < 100}
     assert rare == {}, "every feature must be there to be compared"
+
+
+def test_a_few_users_at_a_time_are_answered_like_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decision, "USERS", 3)
+    few, all_at_once = run(with_repeats(stream()), loaded=past()), good()
+    np.testing.assert_array_equal(few.predictions.digests, all_at_once.predictions.digests)
+    np.testing.assert_array_equal(few.rejections.digests, all_at_once.rejections.digests)
 
 
 @pytest.mark.parametrize("feature", ["user_txn_count_30d", "rolling_avg_7d", "merchant_fraud_rate_30d"])

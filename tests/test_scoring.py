@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from fraud import codec
+from fraud import codec, decision
 from fraud.builder import build_features, bulk_changes, last_quarter, pack_histories, pack_profiles
 from fraud.decision import Model, Slice, Terms
 from fraud.errors import FencedError, GapError, ModelError, ServiceError, StateError, StoreError
@@ -89,7 +89,12 @@ def table(transactions: Sequence[Transaction]) -> pl.DataFrame:
     )
 
 
-def test_slices_of_any_size_equal_the_offline_builder(store: Store, lease: Lease) -> None:
+@pytest.mark.parametrize("users", [1, 2, decision.USERS])
+def test_slices_of_any_size_equal_the_offline_builder(
+    store: Store, lease: Lease, users: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With three users: each read and folded alone, two and one, all at once."""
+    monkeypatch.setattr(decision, "USERS", users)
     rng = random.Random(7)
     stream = [
         transaction(n, timestamp=codec.format_time(NOW + n * 60_000 - rng.choice([0, 0, 3_600_000])))
