@@ -189,7 +189,11 @@ def _recovery(result: dict[str, Any]) -> list[Chart]:
 
 
 def _scale(result: dict[str, Any]) -> list[Chart]:
-    rates = {f"{int(users):,} users": figures["events_per_s"] for users, figures in result["users"].items()}
+    rates = {
+        f"{int(count):,} {what}": figures["events_per_s"]
+        for what in ("users", "entries")
+        for count, figures in result[what].items()
+    }
     return [Chart("scale", "A backlog drained", "events a second", "", {"": rates})]
 
 

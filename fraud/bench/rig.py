@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from msgspec.structs import replace
 
-from fraud import backfill, bus
+from fraud import backfill, bus, history
 from fraud.bench import topics
 from fraud.bench.job import Job
 from fraud.errors import ServiceError
@@ -63,6 +63,8 @@ class Rig:
         past: what the store begins with.
         rows: transactions that are streamed, in arrival order.
         copies: of each user: as many users more, with the same history; each message is one's of them, drawn at random.
+        longer: how many times every entry stands in its history, the last 512 of them. Messages come in as many times
+            less of their own time, so that histories keep their length.
         archived: whether there is a lake, which begins with the past; the archive job may run then.
     """
 
@@ -71,6 +73,7 @@ class Rig:
     past: backfill.Past
     rows: pl.DataFrame
     copies: int = 1
+    longer: int = 1
     archived: bool = False
     _watermarks: "list[Consumer]" = field(default_factory=list)
 
@@ -116,7 +119,8 @@ class Rig:
         if count > len(self.rows):
             raise ServiceError(f"{count:,} messages are needed, the simulation has {len(self.rows):,}")
         drawn = np.random.default_rng(0).integers(0, self.copies, count).tolist()
-        for transaction, number in zip(transactions(self.rows.head(count)), drawn, strict=True):
+        rows = _quicker(self.rows.head(count), self.longer)
+        for transaction, number in zip(transactions(rows), drawn, strict=True):
             user = _copy(transaction.user_id, number)
             yield user.encode(), encode(replace(transaction, user_id=user) if number else transaction)
 
@@ -136,20 +140,29 @@ class Rig:
                 wipe=True,
                 archive=archive,
             )
-            self._copy_users(store)
+            self._grow(store)
             raw = self.bundle.to_bytes()
             pointer = Pointer(1, hashlib.sha256(raw).hexdigest(), "fraud-detector", "1", _now_ms())
             store.serving.publish(raw, pointer, expected_sequence=0)
         finally:
             store.close()
 
-    def _copy_users(self, store: Store) -> None:
-        """Give each copy its user's history, and let the disk have all of it before anything is measured."""
-        if self.copies == 1:
+    def median_entries(self) -> int:
+        """Return the median of the lengths that the stored histories have."""
+        store = open_store(self.settings)
+        try:
+            packed = (raw for p in range(self.settings.topic_partitions) for _, raw in store.histories.users(p))
+            return int(np.median([len(history.unpack([raw]).entries) for raw in packed]))
+        finally:
+            store.close()
+
+    def _grow(self, store: Store) -> None:
+        """Lengthen histories and give each copy its user's; the disk has all of it before anything is measured."""
+        if self.copies == self.longer == 1:
             return
         partitions = range(self.settings.topic_partitions)
-        known = {user: packed for p in partitions for user, packed in store.histories.users(p)}
-        for number in range(1, self.copies):
+        known = {user: _longer(raw, self.longer) for p in partitions for user, raw in store.histories.users(p)}
+        for number in range(self.copies):
             placed: dict[int, list[tuple[str, bytes]]] = {p: [] for p in partitions}
             for user, packed in known.items():
                 name = _copy(user, number)
@@ -279,6 +292,20 @@ def _servers(settings: Settings, sockets: Path, *, archived: bool) -> list[Progr
 def _copy(user: str, number: int) -> str:
     """Name a user's copy; the first is the user."""
     return f"{user}~{number}" if number else user
+
+
+def _quicker(rows: pl.DataFrame, times: int) -> pl.DataFrame:
+    """Return the rows with as many times less time since the first."""
+    at = pl.col("timestamp").dt.epoch("ms")
+    return rows.with_columns((at.min() + (at - at.min()) // times).cast(rows.schema["timestamp"]).alias("timestamp"))
+
+
+def _longer(packed: bytes, times: int) -> bytes:
+    """Return a history in which each entry stands so many times, every one a transaction of its own."""
+    known = history.unpack([packed])
+    entries = np.repeat(known.entries, times)[-history.MAX_ENTRIES :]
+    entries["txn"] += np.arange(len(entries), dtype=np.uint64)
+    return history.pack(int(known.newest[0]), entries)
 
 
 def _now_ms() -> int:

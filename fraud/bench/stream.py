@@ -23,7 +23,7 @@ from fraud.bench.rig import Rig
 from fraud.errors import ServiceError
 from spark_jobs import archive_wait
 
-WARM_SHARE = 1 / 3  # of a drain's events, sent beside them, before its clock starts
+WARM_SHARE = 1.0  # of a drain's events, as many before its clock starts: a JVM compiles for its first half a minute
 WARM_SECONDS = 30  # at the highest rate, before the paced runs: a JVM compiles what it has seen often
 SETTLE_SECONDS = 5  # of a paced run, not counted
 GIVE_UP_SECONDS = 300

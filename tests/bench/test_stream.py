@@ -27,8 +27,8 @@ def test_percentiles_of_nothing_are_no_number() -> None:
 
 
 def test_a_plan_counts_what_it_sends() -> None:
-    assert Plan(events=30, rates=(50, 100), seconds=2).messages == 10 + 30 + 30 * 100 + (50 + 100) * (2 + 5)
-    assert Plan(events=30, rates=()).messages == 10 + 30
+    assert Plan(events=30, rates=(50, 100), seconds=2).messages == 30 + 30 + 30 * 100 + (50 + 100) * (2 + 5)
+    assert Plan(events=30, rates=()).messages == 30 + 30
 
 
 def test_a_trees_processor_time_includes_its_children() -> None:
