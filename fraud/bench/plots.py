@@ -135,8 +135,17 @@ def _bars(axes: "Axes", chart: Chart, theme: Theme) -> None:
     for number, (label, values, colour) in enumerate(zip(chart.series, series, theme.series, strict=False)):
         left = [at + (number - (len(chart.series) - 1) / 2) * width for at in range(len(places))]
         bars = axes.bar(left, [values.get(place, 0.0) for place in places], width * 0.9, color=colour, label=label)
-        axes.bar_label(bars, fmt="{:,.4g}", color=theme.ink, fontsize=8, padding=2)
+        axes.bar_label(bars, fmt=_figure, color=theme.ink, fontsize=8, padding=2)
     axes.set_xticks(range(len(places)), places)
+
+
+def _figure(value: float) -> str:
+    """Return four digits of a bar's value, and all of a large one's before the point.
+
+    >>> _figure(59_289.8), _figure(27.31)
+    ('59,290', '27.31')
+    """
+    return f"{value:,.0f}" if value >= 1_000 else f"{value:.4g}"
 
 
 def _stream(result: dict[str, Any]) -> list[Chart]:
