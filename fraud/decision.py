@@ -23,7 +23,8 @@ Offsets = npt.NDArray[np.int64]
 _T = TypeVar("_T")
 
 BLOCK = 256  # rows that are decoded and laid out while the processor's cache holds them: a fifth cheaper
-USERS = 2_000  # read and folded at once: all of a large slice's would be laid out in fresh memory, page by page
+# Whose histories are read and folded: all of a large slice's would be laid out in fresh memory, page by page.
+USERS_AT_ONCE = 2_000
 # Where this many rows fail alike and none is scored, it is no row's fault.
 ALIKE = 9
 
@@ -181,8 +182,8 @@ class Decision:
         np.cumsum(np.bincount(who, minlength=len(users)), out=bounds[1:])
         changed: dict[str, bytes] = {}
         matrix, status = np.empty((len(events), len(FEATURE_NAMES))), np.empty(len(events), np.int8)
-        for first in range(0, len(users), USERS):
-            some = users[first : first + USERS]
+        for first in range(0, len(users), USERS_AT_ONCE):
+            some = users[first : first + USERS_AT_ONCE]
             ends = bounds[first : first + len(some) + 1]
             inside = slice(ends[0], ends[-1])
             folded = features.fold(events[inside], ends - ends[0], history.unpack(self._histories(some)))

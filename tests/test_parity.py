@@ -126,7 +126,7 @@ def test_stream_and_builder_agree_with_repeats_and_late_rows_among_them() -> Non
 
 
 def test_a_few_users_at_a_time_are_answered_like_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decision, "USERS", 3)
+    monkeypatch.setattr(decision, "USERS_AT_ONCE", 3)
     few, all_at_once = run(with_repeats(stream()), loaded=past()), good()
     np.testing.assert_array_equal(few.predictions.digests, all_at_once.predictions.digests)
     np.testing.assert_array_equal(few.rejections.digests, all_at_once.rejections.digests)

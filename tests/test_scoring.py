@@ -89,12 +89,12 @@ def table(transactions: Sequence[Transaction]) -> pl.DataFrame:
     )
 
 
-@pytest.mark.parametrize("users", [1, 2, decision.USERS])
+@pytest.mark.parametrize("users", [1, 2, decision.USERS_AT_ONCE])
 def test_slices_of_any_size_equal_the_offline_builder(
     store: Store, lease: Lease, users: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With three users: each read and folded alone, two and one, all at once."""
-    monkeypatch.setattr(decision, "USERS", users)
+    monkeypatch.setattr(decision, "USERS_AT_ONCE", users)
     rng = random.Random(7)
     stream = [
         transaction(n, timestamp=codec.format_time(NOW + n * 60_000 - rng.choice([0, 0, 3_600_000])))

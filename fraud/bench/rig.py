@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from msgspec.structs import replace
 
-from fraud import backfill, bus, history
+from fraud import backfill, history
 from fraud.bench import topics
 from fraud.bench.job import Job
+from fraud.bench.population import PLAIN, Population
 from fraud.errors import ServiceError
 from fraud.lake import open_lake
 from fraud.s3 import LAKE_BUCKET
@@ -32,7 +32,7 @@ from fraud.stack.ports import free_ports
 from fraud.stack.program import Program
 from fraud.stack.supervisor import Stack, running
 from fraud.store import open_store
-from fraud.store.base import Pointer, Store
+from fraud.store.base import Pointer
 from fraud.store.leases import ARCHIVE
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ class Rig:
     Attributes:
         past: what the store begins with.
         rows: transactions that are streamed, in arrival order.
-        copies: of each user: as many users more, with the same history; each message is one's of them, drawn at random.
-        longer: how many times every entry stands in its history, the last 512 of them. Messages come in as many times
-            less of their own time, so that histories keep their length.
+        population: who sends them.
         archived: whether there is a lake, which begins with the past; the archive job may run then.
     """
 
@@ -72,8 +70,7 @@ class Rig:
     bundle: "Bundle"
     past: backfill.Past
     rows: pl.DataFrame
-    copies: int = 1
-    longer: int = 1
+    population: Population = PLAIN
     archived: bool = False
     _watermarks: "list[Consumer]" = field(default_factory=list)
 
@@ -108,21 +105,14 @@ class Rig:
             store.close()
 
     def messages(self, count: int) -> "Iterator[Message]":
-        """Yield `count` prepared messages.
+        """Return `count` messages, made one by one.
 
         Raises:
             ServiceError: the simulation has fewer.
         """
-        from fraud.codec import encode
-        from producer.replay import transactions
-
         if count > len(self.rows):
             raise ServiceError(f"{count:,} messages are needed, the simulation has {len(self.rows):,}")
-        drawn = np.random.default_rng(0).integers(0, self.copies, count).tolist()
-        rows = _quicker(self.rows.head(count), self.longer)
-        for transaction, number in zip(transactions(rows), drawn, strict=True):
-            user = _copy(transaction.user_id, number)
-            yield user.encode(), encode(replace(transaction, user_id=user) if number else transaction)
+        return self.population.messages(self.rows.head(count))
 
     def reset(self) -> None:
         """Empty topics, checkpoints, store and lake; load the past and the model."""
@@ -140,7 +130,7 @@ class Rig:
                 wipe=True,
                 archive=archive,
             )
-            self._grow(store)
+            self.population.grow(store.histories, self.settings.topic_partitions)
             raw = self.bundle.to_bytes()
             pointer = Pointer(1, hashlib.sha256(raw).hexdigest(), "fraud-detector", "1", _now_ms())
             store.serving.publish(raw, pointer, expected_sequence=0)
@@ -155,21 +145,6 @@ class Rig:
             return int(np.median([len(history.unpack([raw]).entries) for raw in packed]))
         finally:
             store.close()
-
-    def _grow(self, store: Store) -> None:
-        """Lengthen histories and give each copy its user's; the disk has all of it before anything is measured."""
-        if self.copies == self.longer == 1:
-            return
-        partitions = range(self.settings.topic_partitions)
-        known = {user: _longer(raw, self.longer) for p in partitions for user, raw in store.histories.users(p)}
-        for number in range(self.copies):
-            placed: dict[int, list[tuple[str, bytes]]] = {p: [] for p in partitions}
-            for user, packed in known.items():
-                name = _copy(user, number)
-                placed[bus.partition_of(name, len(partitions))].append((name, packed))
-            for partition, rows in placed.items():
-                store.histories.load(partition, rows)
-        os.sync()
 
     def job(self, profile: str) -> AbstractContextManager[Job]:
         """Run a score job for as long as the block lasts."""
@@ -287,25 +262,6 @@ def prepared(settings: Settings, messages: int, users: int, say: Say, *, archive
 
 def _servers(settings: Settings, sockets: Path, *, archived: bool) -> list[Program]:
     return [kafka.program(settings), *([seaweed.program(settings, sockets)] if archived else [])]
-
-
-def _copy(user: str, number: int) -> str:
-    """Name a user's copy; the first is the user."""
-    return f"{user}~{number}" if number else user
-
-
-def _quicker(rows: pl.DataFrame, times: int) -> pl.DataFrame:
-    """Return the rows with as many times less time since the first."""
-    at = pl.col("timestamp").dt.epoch("ms")
-    return rows.with_columns((at.min() + (at - at.min()) // times).cast(rows.schema["timestamp"]).alias("timestamp"))
-
-
-def _longer(packed: bytes, times: int) -> bytes:
-    """Return a history in which each entry stands so many times, every one a transaction of its own."""
-    known = history.unpack([packed])
-    entries = np.repeat(known.entries, times)[-history.MAX_ENTRIES :]
-    entries["txn"] += np.arange(len(entries), dtype=np.uint64)
-    return history.pack(int(known.newest[0]), entries)
 
 
 def _now_ms() -> int:

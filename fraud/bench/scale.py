@@ -8,23 +8,14 @@ a busy moment meets them all.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
+from fraud.bench.population import PLAIN, Population
 from fraud.bench.processes import load, machine
 from fraud.bench.rig import Rig
 from fraud.bench.stream import Plan, drain, hold, summary
 
 Say = Callable[[str], None]
-
-
-class Variant(NamedTuple):
-    """How many of each user there are, and how many times each entry stands in a history."""
-
-    copies: int
-    longer: int
-
-
-PLAIN = Variant(1, 1)
 
 
 def run(plan: Plan, rig: Rig, copies: Sequence[int], longer: Sequence[int], say: Say) -> dict[str, Any]:
@@ -40,16 +31,16 @@ def run(plan: Plan, rig: Rig, copies: Sequence[int], longer: Sequence[int], say:
         plain variant's throughput that the last one has.
     """
     before = load()
-    people = {count: Variant(count, 1) for count in sorted({1, *copies})}
-    lengths = {times: Variant(1, times) for times in sorted({1, *longer})}
+    people = {count: Population(copies=count) for count in sorted({1, *copies})}
+    lengths = {times: Population(longer=times) for times in sorted({1, *longer})}
     variants = list(dict.fromkeys([*people.values(), *lengths.values()]))
-    drains: dict[Variant, list[dict[str, float]]] = {variant: [] for variant in variants}
-    paced: dict[Variant, list[dict[int, dict[str, float]]]] = {variant: [] for variant in variants}
+    drains: dict[Population, list[dict[str, float]]] = {variant: [] for variant in variants}
+    paced: dict[Population, list[dict[int, dict[str, float]]]] = {variant: [] for variant in variants}
     entries: dict[int, int] = {}  # by `longer`; copies have their users'
     users = rig.past.transactions["user_id"].n_unique()
     for number in range(1, plan.runs + 1):
         for variant in variants:
-            grown = replace(rig, copies=variant.copies, longer=variant.longer)
+            grown = replace(rig, population=variant)
             grown.reset()
             if variant.longer not in entries:
                 entries[variant.longer] = grown.median_entries()
