@@ -177,11 +177,12 @@ class Session:
         Raises:
             ServiceError: the JVM doesn't start; its own words stand above, on stderr.
         """
-        from py4j.protocol import Py4JError
-        from pyspark import SparkConf, SparkContext
-        from pyspark.errors import PySparkException
-        from pyspark.java_gateway import launch_gateway
-        from pyspark.sql import SparkSession
+        with held_back():  # an interruption inside an import may get lost there
+            from py4j.protocol import Py4JError
+            from pyspark import SparkConf, SparkContext
+            from pyspark.errors import PySparkException
+            from pyspark.java_gateway import launch_gateway
+            from pyspark.sql import SparkSession
 
         from fraud.stack import classes
         from fraud.stack.jars import spark_jars

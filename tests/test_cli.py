@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -26,7 +27,25 @@ ROOT = Path(__file__).resolve().parent.parent
 HELP_SECONDS = 0.5
 HEAVY = ("mlflow", "xgboost", "pyspark", "polars", "sklearn", "numba", "numpy", "pandas", "pyarrow", "kafka", "boto3")
 # The command as its users start it, whatever stands on the PATH.
-START = "import sys; sys.argv[0] = 'fraud-detect'; from fraud.cli.main import main; main()"
+START = "import sys; sys.argv[0] = 'fraud-detect'; from fraud.cli.__main__ import main; main()"
+# Before it, a Ctrl-C in a callback while a module is imported: there Python prints the interruption and goes on.
+INTERRUPTED = """
+import os, signal, sys, weakref
+
+module = sys.argv.pop(1)
+
+class Interrupted:
+    def find_spec(self, name, path, target=None):
+        if name == module:
+            gone = set()
+            callback = weakref.ref(gone, lambda _: os.kill(os.getpid(), signal.SIGINT))
+            del gone
+
+sys.meta_path.insert(0, Interrupted())
+sys.argv[0] = "fraud-detect"
+from fraud.cli.__main__ import main
+main()
+"""
 
 
 def commands(group: TyperGroup, path: tuple[str, ...] = ()) -> dict[str, TyperCommand | TyperGroup]:
@@ -45,11 +64,11 @@ assert isinstance(ROOT_COMMAND, TyperGroup)
 COMMANDS = commands(ROOT_COMMAND)
 
 
-def run(*words: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(*words: str, folder: Path, start: str = START, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own, in a folder, without settings but those given."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FRAUD_")}
     return subprocess.run(
-        [sys.executable, "-c", START, *words],
+        [sys.executable, "-c", start, *words],
         cwd=folder,
         env={**clean, "PYTHONPATH": str(ROOT), **variables},
         capture_output=True,
@@ -100,7 +119,7 @@ def test_help_comes_at_once_without_heavy_libraries(tmp_path: Path) -> None:
     watched = f"""
 import sys
 sys.argv = ["fraud-detect", "--help"]
-from fraud.cli.main import main
+from fraud.cli.__main__ import main
 try:
     main()
 finally:
@@ -120,6 +139,20 @@ finally:
         assert "HEAVY []" in done.stderr
         assert "simulate" in done.stdout
     assert statistics.median(seconds) <= HELP_SECONDS, seconds
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_not_lost(tmp_path: Path) -> None:
+    done = run("typer", "--help", folder=tmp_path, start=INTERRUPTED)
+    assert done.returncode == -signal.SIGINT, done.stderr
+    assert done.stdout + done.stderr == ""
+
+
+@pytest.mark.parametrize("job", ["score", "archive"])
+def test_ctrl_c_while_a_job_is_imported_ends_it_before_it_starts(job: str, tmp_path: Path) -> None:
+    done = run(f"spark_jobs.{job}", job, folder=tmp_path, start=INTERRUPTED, FRAUD_HOME=str(tmp_path / "home"))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == f"{job}: ended\n"
+    assert not (tmp_path / "home").exists()
 
 
 def test_the_installed_command_is_this_one(tmp_path: Path) -> None:

@@ -39,12 +39,15 @@ def archive(
         else:
             say("all that the topics held is archived")
         return
-    from spark_jobs.archive import Order, run
-    from spark_jobs.stop import Stop
+    from spark_jobs.stop import Stop, held_back
 
     if json:
         raise typer.BadParameter("it is for --wait: the job itself has no result", param_hint="--json")
     stop = Stop()
     with stop.on_signals():
-        run(Order(settings()), stop, say)
+        with held_back():  # an interruption inside an import may get lost there
+            from spark_jobs.archive import Order, run
+
+            chosen = settings()
+        run(Order(chosen), stop, say)
     say("archive: ended")

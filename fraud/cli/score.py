@@ -48,17 +48,19 @@ def score(
     in Production it collects: histories are kept, nothing is decided, until one is promoted. Exits 0 when it was
     told to stop, 1 when it can't go on; started again, it goes on where it ended.
     """
-    from spark_jobs.score import Order, run
-    from spark_jobs.stop import Stop
+    from spark_jobs.stop import Stop, held_back
 
-    chosen = settings() if profile is None else settings(score_profile=profile.value)
-    order = Order(
-        chosen,
-        choice=None if begin is None else begin.value,
-        watch=partial(_watch, chosen) if watch else None,
-    )
     stop = Stop()
     with stop.on_signals():
+        with held_back():  # an interruption inside an import may get lost there
+            from spark_jobs.score import Order, run
+
+            chosen = settings() if profile is None else settings(score_profile=profile.value)
+        order = Order(
+            chosen,
+            choice=None if begin is None else begin.value,
+            watch=partial(_watch, chosen) if watch else None,
+        )
         run(order, stop, say)
     say("score: ended")
 

@@ -22,7 +22,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -85,8 +85,9 @@ class Job:
         watch: bool = False,
         begin: Literal["earliest", "latest"] | None = None,
         environment: Mapping[str, str] | None = None,
+        command: Sequence[str] = (sys.executable, "-m", "tests.spark_jobs.entry"),
     ) -> None:
-        self.settings, self.watch, self.begin = settings, watch, begin
+        self.settings, self.watch, self.begin, self.command = settings, watch, begin, command
         self.extra = dict(environment or {})
         self.log_file = settings.logs / "score-test.log"
         self.fault_file = settings.home.absolute() / "fault.json"
@@ -112,7 +113,7 @@ class Job:
         environment |= {"JOB_FROM": self.begin or "", "JOB_WATCH": "1" if self.watch else ""}
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.spark_jobs.entry"],
+                self.command,
                 cwd=servers.REPOSITORY,
                 env=environment,
                 stdin=subprocess.DEVNULL,
