@@ -79,6 +79,14 @@ class Environment:
             if not opened.warned:
                 self._warn(opened)
 
+    def below(self, name: str) -> "Environment":
+        """Return another environment of the same part, in a folder of its own inside this one's."""
+        return Environment(self._path / name, part=self._part, map_mb=self._map_mb, sync=self._sync)
+
+    def names_below(self) -> list[str]:
+        """Return the names of the folders of those that exist."""
+        return sorted(folder.name for folder in self._path.iterdir() if folder.is_dir()) if self._path.exists() else []
+
     def empty(self, txn: lmdb.Transaction) -> None:
         """Delete everything within a write transaction."""
         txn.drop(self._open().env.open_db(None, txn), delete=False)

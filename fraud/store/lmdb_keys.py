@@ -1,10 +1,14 @@
-"""How histories, positions and outbox lie in an LMDB environment, and how they are scanned.
+"""How histories, positions and outbox lie in LMDB environments, and how they are scanned.
 
 Keys, in one tree so that its page counts are the environment's (numbers big-endian, so they sort)::
 
     l name                           lease (JSON)
-    p partition topic_id             position
     k partition topic_id             mark
+
+and in each partition's environment::
+
+    e                                epoch of the lease `score`
+    p partition topic_id             position
     u partition user_id              history
     o partition topic_id 00 offset   outbox chunk, under its first offset
     c partition topic_id 00 offset   end of a collected range, under its first offset
@@ -23,6 +27,7 @@ from fraud.store.lmdb_environment import Environment
 
 PARTITION = struct.Struct(">I")
 NUMBER = struct.Struct(">q")
+EPOCH = b"e"
 _SCAN_BATCH = 1_000  # keys in one read transaction: a long one would pin every page written since
 
 

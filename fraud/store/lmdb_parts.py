@@ -1,4 +1,4 @@
-"""Merchant profiles and the serving model, an LMDB environment each, and the store of all three.
+"""Merchant profiles and the serving model, an LMDB environment each, and the store of these and the histories.
 
 Profiles: ``m merchant_id`` → packed changes, ``t`` → `profile_through`, ``a`` → the last batch applied.
 Serving: ``b sha256`` → bundle, ``p`` → pointer.
@@ -30,19 +30,22 @@ def open_lmdb(path: Path, *, map_mb: int, durability: str) -> Store:
         for part in ("histories", "profiles", "serving")
     }
 
+    histories = LmdbHistories(parts["histories"])
+    others = (parts["profiles"], parts["serving"])
+
     def close() -> None:
-        for environment in parts.values():
-            environment.close()
+        for each in (histories, *others):
+            each.close()
 
     def headroom() -> list[Headroom]:
-        return [environment.headroom() for environment in parts.values()]
+        return [each.headroom() for each in (histories, *others)]
 
     def check_readers() -> None:
-        for environment in parts.values():
-            environment.check_readers()
+        for each in (histories, *others):
+            each.check_readers()
 
     return Store(
-        histories=LmdbHistories(parts["histories"]),
+        histories=histories,
         profiles=LmdbProfiles(parts["profiles"]),
         serving=LmdbServing(parts["serving"]),
         close=close,

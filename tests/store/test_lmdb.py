@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from fraud.errors import StoreError, StoreFullError
+from fraud.errors import FencedError, StoreError, StoreFullError
 from fraud.settings import Settings
 from fraud.store import lmdb_histories, open_store
 from fraud.store.base import Lease, PartitionKey, Store
-from fraud.store.lmdb_keys import NUMBER
+from fraud.store.lmdb_keys import NUMBER, number_key
 from fraud.store.lmdb_parts import open_lmdb
 from tests import servers
 from tests.store.slices import FIRST, SECOND, answers_at, rows, slice_of, started, take
@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def _fill(store: Store, to_mb: int, from_mb: int = 0) -> None:
-    store.histories.load(5, ((f"filler {i}", bytes(65_000)) for i in range(from_mb * 16, to_mb * 16)))
+    store.histories.load(0, ((f"filler {i}", bytes(65_000)) for i in range(from_mb * 16, to_mb * 16)))
 
 
 # --- room ---
@@ -72,7 +72,7 @@ def test_a_larger_map_of_another_process_is_taken_up(store: Store, tmp_path: Pat
         "store = _open(Path(sys.argv[1]), 64); _fill(store, 30); store.close()"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "store")], check=True, cwd=servers.REPOSITORY)
-    assert store.histories.read(5, ["filler 400"]) == [bytes(65_000)]
+    assert store.histories.read(0, ["filler 400"]) == [bytes(65_000)]
     store.histories.commit(slice_of(lease, 0, 1, histories={"u": bytes(65_000)}))
 
 
@@ -162,16 +162,88 @@ def test_a_damaged_file_is_an_error_of_the_store(tmp_path: Path) -> None:
 
 def test_only_the_owner_may_read(store: Store, tmp_path: Path) -> None:
     started(store.histories)
-    folder = tmp_path / "store" / "histories"
-    assert [oct(path.stat().st_mode & 0o777) for path in (folder, folder / "data.mdb")] == ["0o700", "0o600"]
+    for folder in (tmp_path / "store" / "histories", tmp_path / "store" / "histories" / "0"):
+        assert [oct(path.stat().st_mode & 0o777) for path in (folder, folder / "data.mdb")] == ["0o700", "0o600"]
+
+
+def test_a_store_of_an_older_version_is_refused(store: Store) -> None:
+    with store.histories._env.write() as txn:  # type: ignore[attr-defined]
+        txn.put(number_key(b"p", FIRST), NUMBER.pack(7))
+    lease = take(store.histories)
+    for use in (store.histories.positions, store.histories.marks, lambda: store.histories.start({FIRST: 0}, lease)):
+        with pytest.raises(StoreError, match=r"written by an older version.* `fraud-detect rebuild`"):
+            use()
+    store.histories.wipe()  # as a rebuild does
+    store.histories.start({FIRST: 0}, lease)
+    assert store.histories.positions() == {FIRST: 0}
+
+
+# --- partitions ---
+
+
+def test_a_partition_doesnt_wait_for_another(store: Store) -> None:
+    lease = started(store.histories)
+    with store.histories._partition(FIRST.partition).write():  # type: ignore[attr-defined]
+        for commit in (slice_of(lease, 0, 1, key=SECOND), slice_of(lease, 1, 2, key=SECOND)):
+            writer = _spawn(store.histories.commit, commit)
+            writer.join(30)
+            assert writer.exitcode == 0
+        waiting = _spawn(store.histories.commit, slice_of(lease, 0, 1))
+        waiting.join(0.5)
+        assert waiting.exitcode is None
+    waiting.join(30)
+    assert waiting.exitcode == 0
+    assert store.histories.positions() == {FIRST: 1, SECOND: 2}
+
+
+def test_a_start_that_is_cut_short_is_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = take(store.histories)
+
+    def key_of(kind: bytes, key: PartitionKey) -> bytes:
+        if (kind, key) == (b"k", SECOND):
+            raise OSError("the machine's end, say")
+        return number_key(kind, key)
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="the machine's end"):
+        patched.setattr(lmdb_histories, "number_key", key_of)
+        store.histories.start({FIRST: 5, SECOND: 6}, lease)
+    assert store.histories.positions() == store.histories.marks() == {}
+    store.histories.start({FIRST: 7, SECOND: 8}, lease)
+    assert store.histories.positions() == store.histories.marks() == {FIRST: 7, SECOND: 8}
+
+
+def test_a_taker_that_dies_has_fenced_the_holder_and_the_next_one_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = started(store.histories)
+
+    def die(_held: object) -> bytes:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return b""
+
+    def another() -> Lease:
+        return store.histories.acquire("score", "another", host="elsewhere", pid=2, now=lease.expires_at, ttl=10_000)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lmdb_histories.leases, "pack", die)
+        taker = _spawn(another)
+        taker.join(30)
+    assert taker.exitcode == -signal.SIGKILL
+    assert store.histories.leases()["score"] == lease
+    for key in (FIRST, SECOND):
+        with pytest.raises(FencedError, match=f"carries epoch {lease.epoch}, the lease is at {lease.epoch + 1}"):
+            store.histories.commit(slice_of(lease, 0, 1, key=key))
+    assert another().epoch == lease.epoch + 1
+    store.histories.commit(slice_of(another(), 0, 1))
 
 
 def test_durability_is_a_setting(tmp_path: Path) -> None:
     for durability, sync in (("process", False), ("disk", True)):
         settings = Settings.load({}, store_url=f"lmdb:{tmp_path / durability}", store_durability=durability)
         store: Any = open_store(settings)
-        store.histories.positions()
-        assert store.histories._env._mine[1].env.flags()["sync"] is sync
+        started(store.histories)
+        for environment in (store.histories._env, store.histories._partition(0)):
+            assert environment._mine[1].env.flags()["sync"] is sync
         store.close()
 
 
@@ -198,7 +270,7 @@ def test_a_killed_reader_doesnt_pin_pages(store: Store) -> None:
     reading, hold = multiprocessing.get_context("fork").Pipe()
 
     def read() -> None:
-        with store.histories._env.read() as txn:  # type: ignore[attr-defined]
+        with store.histories._partition(0).read() as txn:  # type: ignore[attr-defined]
             txn.get(b"p")
             hold.send(True)
             signal.pause()
@@ -223,7 +295,7 @@ def test_a_process_that_stays_frees_a_killed_readers_pages(store: Store) -> None
     reading, hold = multiprocessing.get_context("fork").Pipe()
 
     def read() -> None:
-        with store.histories._env.read() as txn:  # type: ignore[attr-defined]
+        with store.histories._partition(0).read() as txn:  # type: ignore[attr-defined]
             txn.get(b"p")
             hold.send(True)
             signal.pause()
