@@ -67,7 +67,7 @@ def score_slice(part: Slice, store: Store, model: Model | None, terms: Terms, *,
             )
         except FencedError:
             lease = store.histories.leases().get("score")
-            if lease is None or lease.epoch != terms.epoch:
+            if lease is None or lease.epoch != terms.epoch or store.histories.positions().get(part.key) == position:
                 raise
             continue  # an earlier attempt of this very task got there first: its answers stand
         terms.fault("committed", ())

@@ -14,6 +14,7 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import lmdb
 import pytest
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
@@ -355,6 +356,19 @@ def test_a_value_that_makes_no_sense_is_a_usage_error(arguments: list[str], tmp_
     )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_store_of_an_older_version_is_made_anew_when_that_is_confirmed(tmp_path: Path) -> None:
+    """Its refusal names `rebuild`, which asks first, as for any store that holds something."""
+    home = tmp_path / "home"
+    folder = home / "data" / "store" / "histories"
+    folder.mkdir(parents=True)
+    with lmdb.open(str(folder)) as old, old.begin(write=True) as txn:
+        txn.put(b"u\0\0\0\0somebody", b"a history")
+    done = run("rebuild", folder=tmp_path, FRAUD_HOME=str(home))
+    assert done.returncode == 2, done.stderr
+    assert "This replaces the histories" in done.stderr
+    assert "--yes" in done.stderr
 
 
 def test_a_home_that_is_a_file_is_said_without_a_traceback(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 from fraud.cli import console
 from fraud.cli.data import Json
 from fraud.cli.main import app
-from fraud.errors import ConfigError, StateError
+from fraud.errors import ConfigError, StateError, StoreError
 
 if TYPE_CHECKING:
     from fraud.rebuild import Rebuilt
@@ -67,7 +67,7 @@ def _confirm(settings: "Settings", store: "Store") -> None:
     """Ask before something is replaced, on a terminal; elsewhere --yes is the only way."""
     from fraud.settings import without_secrets
 
-    if not store.histories.positions() and store.profiles.through() is None:
+    if not _holds_something(store):
         return
     what = (
         f"This replaces the histories and profiles in the online store {without_secrets(settings.store_url)} by what "
@@ -77,6 +77,13 @@ def _confirm(settings: "Settings", store: "Store") -> None:
         raise ConfigError(f"{what} Say --yes to do so without being asked")
     if not typer.confirm(f"{what} Go on?", err=True):
         raise typer.Abort
+
+
+def _holds_something(store: "Store") -> bool:
+    try:
+        return bool(store.histories.positions()) or store.profiles.through() is not None
+    except StoreError:  # damaged, or of an older version: just what a rebuild is for
+        return True
 
 
 def _clock() -> int:

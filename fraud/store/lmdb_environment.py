@@ -117,12 +117,13 @@ class Environment:
         pid = os.getpid()
         if self._mine is None or self._mine[0] != pid:
             with _lock:
-                key = (pid, self._path)
-                known = _opened.get(key)
-                if known is None or known.inode != _inode(self._path):
-                    _opened[key] = self._connect()
-                _opened[key].users += 1
-                self._mine = (pid, _opened[key])
+                if self._mine is None or self._mine[0] != pid:  # another thread may have been first
+                    key = (pid, self._path)
+                    known = _opened.get(key)
+                    if known is None or known.inode != _inode(self._path):
+                        _opened[key] = self._connect()
+                    _opened[key].users += 1
+                    self._mine = (pid, _opened[key])
         opened = self._mine[1]
         if _inode(self._path) != opened.inode:
             raise StoreError(

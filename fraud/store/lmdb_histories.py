@@ -13,7 +13,7 @@ import lmdb
 import numpy as np
 
 from fraud import ranges
-from fraud.errors import StoreError
+from fraud.errors import FencedError, StoreError
 from fraud.store import fence, leases, outbox
 from fraud.store.base import Answers, Headroom, Lease, PartitionKey, SliceCommit
 from fraud.store.leases import Held
@@ -209,12 +209,16 @@ class LmdbHistories:
     def wipe(self) -> None:
         """See `fraud.store.base.Histories.wipe`; cut short, there is no position and histories are left."""
         with self._env.write() as txn:
+            held = _held(txn, leases.SCORE)
             kept = list(prefixed(txn, b"l"))
             self._env.empty(txn)
             for key, raw in kept:
                 txn.put(key, raw)
         for partition in self._stored():
             with partition.write() as txn:
+                epoch = number(txn, EPOCH)
+                if held is not None and epoch not in (None, held.epoch):
+                    raise FencedError("another job took the store over while it was wiped; the rest was left to it")
                 partition.empty(txn)
 
     def headroom(self) -> Headroom:
@@ -223,18 +227,21 @@ class LmdbHistories:
 
     def check_readers(self) -> None:
         """Free the slots of killed readers in what this process may have open."""
-        for environment in (self._env, *self._partitions.values()):
+        for environment in self._used():
             environment.check_readers()
 
     def close(self) -> None:
         """Close every environment; safe to call twice."""
-        for environment in (self._env, *self._partitions.values()):
+        for environment in self._used():
             environment.close()
 
     def _partition(self, number: int) -> Environment:
-        if number not in self._partitions:
-            self._partitions[number] = self._env.below(str(number))
-        return self._partitions[number]
+        known = self._partitions.get(number)
+        # Of two threads that ask at once one's is kept: what is opened in it is closed with it.
+        return self._partitions.setdefault(number, self._env.below(str(number))) if known is None else known
+
+    def _used(self) -> list[Environment]:
+        return [self._env, *list(self._partitions.values())]
 
     def _stored(self) -> Iterator[Environment]:
         """Yield the environments of every partition that has one."""
@@ -243,7 +250,7 @@ class LmdbHistories:
 
 
 def _marks(txn: lmdb.Transaction) -> dict[PartitionKey, int]:
-    if next(prefixed(txn, b"p"), None) is not None:
+    if txn.cursor().set_range(b"m"):  # outbox, positions, users: all that stood here besides once
         raise StoreError(
             "the online store was written by an older version, with all partitions in one file; make it anew with "
             "`fraud-detect rebuild`"

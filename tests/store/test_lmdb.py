@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ import pytest
 
 from fraud.errors import FencedError, StoreError, StoreFullError
 from fraud.settings import Settings
-from fraud.store import lmdb_histories, open_store
+from fraud.store import leases, lmdb_environment, lmdb_histories, open_store
 from fraud.store.base import Lease, PartitionKey, Store
-from fraud.store.lmdb_keys import NUMBER, number_key
+from fraud.store.lmdb_keys import EPOCH, NUMBER, number_key, user_keys
 from fraud.store.lmdb_parts import open_lmdb
 from tests import servers
 from tests.store.slices import FIRST, SECOND, answers_at, rows, slice_of, started, take
@@ -166,9 +167,11 @@ def test_only_the_owner_may_read(store: Store, tmp_path: Path) -> None:
         assert [oct(path.stat().st_mode & 0o777) for path in (folder, folder / "data.mdb")] == ["0o700", "0o600"]
 
 
-def test_a_store_of_an_older_version_is_refused(store: Store) -> None:
+@pytest.mark.parametrize("key", [number_key(b"p", FIRST), *user_keys(0, ["u"])])
+def test_a_store_of_an_older_version_is_refused(store: Store, key: bytes) -> None:
+    """One that was at work, or only loaded: neither is an empty one."""
     with store.histories._env.write() as txn:  # type: ignore[attr-defined]
-        txn.put(number_key(b"p", FIRST), NUMBER.pack(7))
+        txn.put(key, NUMBER.pack(7))
     lease = take(store.histories)
     for use in (store.histories.positions, store.histories.marks, lambda: store.histories.start({FIRST: 0}, lease)):
         with pytest.raises(StoreError, match=r"written by an older version.* `fraud-detect rebuild`"):
@@ -212,6 +215,26 @@ def test_a_start_that_is_cut_short_is_none(store: Store, monkeypatch: pytest.Mon
     assert store.histories.positions() == store.histories.marks() == {FIRST: 7, SECOND: 8}
 
 
+def test_a_wipe_leaves_what_another_job_took_over(store: Store) -> None:
+    lease = started(store.histories)
+    for key in (FIRST, SECOND):
+        store.histories.commit(slice_of(lease, 0, 1, key=key, histories={"u": b"x"}))
+    with store.histories._partition(SECOND.partition).write() as txn:  # type: ignore[attr-defined]
+        txn.put(EPOCH, NUMBER.pack(lease.epoch + 1))  # as if taken between the wipe's two transactions
+    with pytest.raises(FencedError, match="took the store over while it was wiped"):
+        store.histories.wipe()
+    assert [store.histories.read(key.partition, ["u"]) for key in (FIRST, SECOND)] == [[None], [b"x"]]
+
+
+def test_threads_that_open_a_store_at_once_close_it(tmp_path: Path) -> None:
+    for number in range(20):
+        store = _open(tmp_path / str(number))
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: store.histories.read(0, ["u"]), range(8)))  # noqa: B023
+        store.close()
+    assert not [path for _, path in lmdb_environment._opened if path.is_relative_to(tmp_path)]
+
+
 def test_a_taker_that_dies_has_fenced_the_holder_and_the_next_one_goes_on(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,7 +248,7 @@ def test_a_taker_that_dies_has_fenced_the_holder_and_the_next_one_goes_on(
         return store.histories.acquire("score", "another", host="elsewhere", pid=2, now=lease.expires_at, ttl=10_000)
 
     with monkeypatch.context() as patched:
-        patched.setattr(lmdb_histories.leases, "pack", die)
+        patched.setattr(leases, "pack", die)
         taker = _spawn(another)
         taker.join(30)
     assert taker.exitcode == -signal.SIGKILL
