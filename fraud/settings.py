@@ -70,7 +70,12 @@ class Settings(BaseSettings):
     store_url: str = Field(
         "lmdb:", description="The online store: `lmdb:` (under home), `lmdb:/path` or `redis://host:port/db`."
     )
-    store_map_mb: int = Field(4096, ge=16, le=1 << 24, description="LMDB's map size per environment; warns at 80 %.")
+    store_map_mb: int = Field(
+        4096,
+        ge=16,
+        le=1 << 24,
+        description="LMDB's map size, MB, of each partition's histories, of profiles, of models; warns at 80 %.",
+    )
     store_durability: Literal["process", "disk"] = Field(
         "process",
         description="`process` survives a kill -9; `disk` survives a power cut too, and waits for the disk.",

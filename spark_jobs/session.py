@@ -177,7 +177,7 @@ class Session:
         Raises:
             ServiceError: the JVM doesn't start; its own words stand above, on stderr.
         """
-        with held_back():  # an interruption inside an import may get lost there
+        with held_back():
             from py4j.protocol import Py4JError
             from pyspark import SparkConf, SparkContext
             from pyspark.errors import PySparkException

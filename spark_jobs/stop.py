@@ -12,7 +12,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Let SIGTERM and SIGINT wait until the block has ended, and then have their effect."""
+    """Let SIGTERM and SIGINT wait until the block has ended, and then have their effect.
+
+    For what an interruption would leave half done, and for imports: Python forgets one that meets a callback there.
+    """
     told: list[int] = []
     before = {number: signal.signal(number, lambda number, _frame: told.append(number)) for number in SIGNALS}
     try:

@@ -278,6 +278,22 @@ def test_a_stale_epoch_writes_nothing(store: Store, lease: Lease) -> None:
     assert store.histories.read(0, ["u0"]) == [None]
 
 
+def test_a_fence_that_moved_nothing_is_not_tried_again(
+    store: Store, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody takes the lease and hasn't written it down yet: deciding once more would not help."""
+    steps: list[str] = []
+
+    def fenced(_commit: object) -> None:
+        raise FencedError("the epoch is another one")
+
+    monkeypatch.setattr(store.histories, "commit", fenced)
+    counting = terms(lease, fault=lambda step, _ids: steps.append(step))
+    with pytest.raises(FencedError, match="the epoch is another one"):
+        score_slice(messages([transaction(0)]), store, model(), counting, now_ms=NOW)
+    assert steps.count("decided") == 1
+
+
 def test_a_race_with_our_own_retry_is_answered_from_the_outbox(store: Store, lease: Lease) -> None:
     part = messages([transaction(n) for n in range(5)])
     raced: list[Answers] = []

@@ -45,7 +45,7 @@ def archive(
         raise typer.BadParameter("it is for --wait: the job itself has no result", param_hint="--json")
     stop = Stop()
     with stop.on_signals():
-        with held_back():  # an interruption inside an import may get lost there
+        with held_back():
             from spark_jobs.archive import Order, run
 
             chosen = settings()

@@ -52,7 +52,7 @@ def score(
 
     stop = Stop()
     with stop.on_signals():
-        with held_back():  # an interruption inside an import may get lost there
+        with held_back():
             from spark_jobs.score import Order, run
 
             chosen = settings() if profile is None else settings(score_profile=profile.value)
